@@ -1,0 +1,153 @@
+package moongate_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers says what each package may import of this module: its row, and
+// nothing else. The standard library and outside modules are not listed here;
+// those that a layer must not see are in forbidden. A package without a row
+// fails the test, so that a new package argues its place.
+var layers = map[string][]string{
+	// Leaves.
+	"internal/durable": {},
+	"internal/audit":   {"internal/durable"},
+
+	// The HSM. Only partition says yes or no; server never sees a key.
+	"internal/hsm/object":    {},
+	"internal/hsm/mech":      {"internal/hsm/object"},
+	"internal/hsm/wire":      {"internal/hsm/object"},
+	"internal/hsm/store":     {"internal/hsm/object", "internal/durable"},
+	"internal/hsm/partition": {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/store", "internal/audit"},
+	"internal/hsm/server":    {"internal/hsm/wire", "internal/hsm/object"},
+	"internal/hsm/daemon":    {"internal/hsm/...", "internal/audit", "internal/durable"},
+
+	// The client of an HSM: what any Go program may use.
+	"client": {"internal/hsm/wire", "internal/hsm/object"},
+
+	// The gateway. flow holds the data plane's words; intercept knows no
+	// certificate store and no HSM, only a flow.Certifier.
+	"internal/gw/flow":      {},
+	"internal/gw/config":    {"internal/durable"},
+	"internal/gw/keys":      {"client"},
+	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys"},
+	"internal/gw/verify":    {"internal/gw/flow"},
+	"internal/gw/policy":    {"internal/gw/config", "internal/gw/flow"},
+	"internal/gw/mint":      {"internal/gw/certstore", "internal/gw/flow"},
+	"internal/gw/inbound":   {"internal/gw/certstore", "internal/gw/flow"},
+	"internal/gw/flowlog":   {"internal/gw/flow", "internal/durable"},
+	"internal/gw/intercept": {"internal/gw/flow", "internal/gw/policy"},
+	"internal/gw/daemon":    {"internal/gw/...", "client", "internal/durable"},
+
+	// Programs only wire.
+	"cmd/moongate-hsm": {"internal/hsm/...", "internal/audit", "internal/durable"},
+	"cmd/moongate":     {"internal/embedded", "internal/gw/daemon", "internal/durable"},
+	"cmd/cmu":          {"client", "internal/hsm/object"},
+
+	// embedded is `moongate up`: it provisions an HSM and a gateway and
+	// supervises them as two processes; it never opens the HSM's store.
+	"internal/embedded": {"internal/gw/config", "client", "internal/durable"},
+
+	// Proof: tests and benchmarks see everything, and nothing sees them.
+	"e2e":   {"..."},
+	"bench": {"..."},
+}
+
+// forbidden names outside packages that a layer must not import, with the reason.
+var forbidden = []struct{ pkg, imports, reason string }{
+	{"internal/hsm/object", "os", "objects and their rules are pure: no I/O"},
+	{"internal/hsm/mech", "os", "mechanisms are functions of key bytes: no I/O"},
+	{"internal/hsm/mech", "net", "mechanisms are functions of key bytes: no I/O"},
+	{"internal/hsm/wire", "os", "a codec reads and writes what it is given: no I/O"},
+	{"internal/gw/flow", "net/http", "the data plane's words carry no protocol stack"},
+	{"internal/gw/policy", "os", "a decision is a function of the snapshot and the hello"},
+	{"internal/gw/policy", "crypto/tls", "a decision is a function of the snapshot and the hello"},
+	{"internal/gw/intercept", "os", "the data plane owns connections, never files"},
+}
+
+const module = "moongate"
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestLayers(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		path, inside := strings.CutPrefix(p.ImportPath, module+"/")
+		if !inside {
+			continue
+		}
+		allowed, listed := layers[layerOf(path)]
+		seen[layerOf(path)] = true
+		if !listed {
+			t.Errorf("%s has no row in layers: say what it is for and what it may import", path)
+			continue
+		}
+		for _, imported := range p.Imports {
+			target, ours := strings.CutPrefix(imported, module+"/")
+			if !ours || within(target, layerOf(path)) {
+				continue
+			}
+			if !slices.ContainsFunc(allowed, func(row string) bool { return matches(row, target) }) {
+				t.Errorf("%s imports %s, which its row in layers does not name", path, target)
+			}
+		}
+		for _, rule := range forbidden {
+			if path == rule.pkg && slices.Contains(p.Imports, rule.imports) {
+				t.Errorf("%s imports %s: %s", path, rule.imports, rule.reason)
+			}
+		}
+	}
+	for row := range layers {
+		if !seen[row] {
+			t.Errorf("layers has a row for %s, and there is no such package", row)
+		}
+	}
+}
+
+// layerOf is the row that governs a package: its own path, or that of the tree
+// (e2e, bench) that it lies in.
+func layerOf(path string) string {
+	if top, _, nested := strings.Cut(path, "/"); nested && (top == "e2e" || top == "bench") {
+		return top
+	}
+	return path
+}
+
+func within(path, row string) bool { return path == row || strings.HasPrefix(path, row+"/") }
+
+func matches(row, path string) bool {
+	if prefix, tree := strings.CutSuffix(row, "..."); tree {
+		return strings.HasPrefix(path, prefix)
+	}
+	return row == path
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var list []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); err == io.EOF {
+			return list
+		} else if err != nil {
+			t.Fatalf("decoding go list: %v", err)
+		}
+		list = append(list, p)
+	}
+}
