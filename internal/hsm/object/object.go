@@ -1,0 +1,113 @@
+// Package object holds the words of an HSM: objects, their attributes, the
+// mechanisms that act on them, roles and errors, and the rules that a template
+// must obey. It is pure: no I/O, no cryptography, no clock.
+//
+// Names and numbers are those of PKCS#11 v3.1 (OASIS), so that a PKCS#11
+// module maps one to one. Numbers of our own carry CKx_VENDOR_DEFINED (the top
+// bit).
+package object
+
+import (
+	"github.com/google/uuid"
+)
+
+// ID identifies an object for its whole life, on every HSM that holds a copy:
+// a random (version 4) UUID. The zero ID is no object.
+type ID = uuid.UUID
+
+// NewID returns a fresh random ID.
+func NewID() ID { return uuid.New() }
+
+// OperationID ties what a client asked to what the HSM logged: 16 bytes that
+// the client chooses, written to both sides' logs.
+type OperationID [16]byte
+
+// Object is one object of a partition. Attributes are what may be read;
+// Secret is the private or secret key value and leaves the HSM only wrapped,
+// and only when CKA_EXTRACTABLE says so.
+//
+// Secret is PKCS#8 DER for private keys, the key itself for secret keys, and
+// empty for public keys and certificates.
+type Object struct {
+	ID ID
+	// Handle is the small number by which people name the object in one
+	// partition (`cmu list` prints it). It is never used again.
+	Handle     uint64
+	Attributes Template
+	Secret     []byte
+}
+
+// Class is an object's CKA_CLASS (PKCS#11 v3.1, section 4.2).
+type Class uint64
+
+const (
+	ClassCertificate Class = 1
+	ClassPublicKey   Class = 2
+	ClassPrivateKey  Class = 3
+	ClassSecretKey   Class = 4
+)
+
+func (c Class) String() string {
+	switch c {
+	case ClassCertificate:
+		return "certificate"
+	case ClassPublicKey:
+		return "public"
+	case ClassPrivateKey:
+		return "private"
+	case ClassSecretKey:
+		return "secret"
+	}
+	return "unknown"
+}
+
+// KeyType is a key's CKA_KEY_TYPE (PKCS#11 v3.1, section 4.7).
+type KeyType uint64
+
+const (
+	KeyRSA KeyType = 0x00
+	KeyEC  KeyType = 0x03
+	KeyAES KeyType = 0x1f
+)
+
+func (k KeyType) String() string {
+	switch k {
+	case KeyRSA:
+		return "RSA"
+	case KeyEC:
+		return "EC"
+	case KeyAES:
+		return "AES"
+	}
+	return "unknown"
+}
+
+// Role is who is logged in to a partition.
+type Role uint8
+
+const (
+	// RoleNone is a session before its login: it may ask for the partition's
+	// name and serial number, and nothing else.
+	RoleNone Role = 0
+	// RoleSecurityOfficer administers the HSM: partitions, clients, policies.
+	// It never logs in through the client protocol and can use no key.
+	RoleSecurityOfficer Role = 1
+	// RoleCryptoOfficer makes, uses and destroys a partition's objects.
+	RoleCryptoOfficer Role = 2
+	// RoleCryptoUser uses a partition's keys and reads its objects.
+	RoleCryptoUser Role = 3
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleNone:
+		return "none"
+	case RoleSecurityOfficer:
+		return "so"
+	case RoleCryptoOfficer:
+		return "co"
+	case RoleCryptoUser:
+		return "cu"
+	}
+	return "unknown"
+}

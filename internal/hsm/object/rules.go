@@ -1,0 +1,140 @@
+package object
+
+import (
+	"slices"
+	"unicode/utf8"
+)
+
+// Check refuses a template that is not well formed: unknown attributes, wrong
+// layouts, over the limits, unsorted or doubled. Every template that came from
+// outside passes it first.
+func (t Template) Check() error {
+	if len(t) > MaxAttributes {
+		return Errorf(ErrTemplateInconsist, "%d attributes, at most %d", len(t), MaxAttributes)
+	}
+	for i, a := range t {
+		if i > 0 && a.Type <= t[i-1].Type {
+			return Errorf(ErrTemplateInconsist, "%v is out of order or doubled", a.Type)
+		}
+		if err := a.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a Attribute) check() error {
+	info, known := attributes[a.Type]
+	if !known {
+		return Errorf(ErrAttributeType, "%v is not known", a.Type)
+	}
+	if len(a.Value) > MaxAttributeValue {
+		return Errorf(ErrAttributeValue, "%v has %d bytes, at most %d", a.Type, len(a.Value), MaxAttributeValue)
+	}
+	switch info.kind {
+	case KindBool:
+		if len(a.Value) != 1 || a.Value[0] > 1 {
+			return Errorf(ErrAttributeValue, "%v is %x, expected 00 or 01", a.Type, a.Value)
+		}
+	case KindNumber:
+		if len(a.Value) != 8 {
+			return Errorf(ErrAttributeValue, "%v has %d bytes, expected 8", a.Type, len(a.Value))
+		}
+	case KindText:
+		if !utf8.Valid(a.Value) {
+			return Errorf(ErrAttributeValue, "%v is not UTF-8", a.Type)
+		}
+		if len(a.Value) > MaxLabel {
+			return Errorf(ErrAttributeValue, "%v has %d bytes, at most %d", a.Type, len(a.Value), MaxLabel)
+		}
+	}
+	return nil
+}
+
+// CheckCreation refuses what a caller may not ask of a new object of the
+// class: attributes that only the HSM sets, or that the class does not have.
+func (t Template) CheckCreation(class Class) error {
+	if err := t.Check(); err != nil {
+		return err
+	}
+	for _, a := range t {
+		info := attributes[a.Type]
+		if !info.setAtCreation {
+			return Errorf(ErrAttributeReadOnly, "%v is set by the HSM", a.Type)
+		}
+		if !slices.Contains(info.classes, class) {
+			return Errorf(ErrTemplateInconsist, "a %v object has no %v", class, a.Type)
+		}
+	}
+	if got, given := t.Number(AttrClass); given && Class(got) != class {
+		return Errorf(ErrTemplateInconsist, "CKA_CLASS is %v, expected %v", Class(got), class)
+	}
+	return nil
+}
+
+// CheckChange refuses what may not be changed on an object that exists.
+func (t Template) CheckChange(class Class) error {
+	if err := t.CheckCreation(class); err != nil {
+		return err
+	}
+	for _, a := range t {
+		if !attributes[a.Type].modifiable {
+			return Errorf(ErrAttributeReadOnly, "%v cannot be changed; CKA_LABEL, CKA_ID and CKA_SUBJECT can", a.Type)
+		}
+	}
+	return nil
+}
+
+// Defaults returns what a new object of the class has when its template does
+// not say. Private and secret keys are sensitive and not extractable; a key may
+// do nothing until its template or these say so.
+func Defaults(class Class) Template {
+	switch class {
+	case ClassCertificate:
+		return New(Number(AttrClass, uint64(class)), Bool(AttrToken, true), Bool(AttrPrivate, false),
+			Text(AttrLabel, ""), Bytes(AttrID, nil), Number(AttrCertificateType, 0))
+	case ClassPublicKey:
+		return New(Number(AttrClass, uint64(class)), Bool(AttrToken, true), Bool(AttrPrivate, false),
+			Text(AttrLabel, ""), Bytes(AttrID, nil), Bool(AttrVerify, true),
+			Bool(AttrEncrypt, false), Bool(AttrWrap, false))
+	case ClassPrivateKey:
+		return New(Number(AttrClass, uint64(class)), Bool(AttrToken, true), Bool(AttrPrivate, true),
+			Text(AttrLabel, ""), Bytes(AttrID, nil), Bool(AttrSensitive, true), Bool(AttrExtractable, false),
+			Bool(AttrSign, true), Bool(AttrDecrypt, false), Bool(AttrUnwrap, false))
+	case ClassSecretKey:
+		return New(Number(AttrClass, uint64(class)), Bool(AttrToken, true), Bool(AttrPrivate, true),
+			Text(AttrLabel, ""), Bytes(AttrID, nil), Bool(AttrSensitive, true), Bool(AttrExtractable, false),
+			Bool(AttrEncrypt, false), Bool(AttrDecrypt, false), Bool(AttrWrap, false), Bool(AttrUnwrap, false),
+			Bool(AttrSign, false))
+	}
+	return nil
+}
+
+// Merge returns the template with over's attributes laid on top.
+func (t Template) Merge(over Template) Template {
+	for _, a := range over {
+		t = t.With(a)
+	}
+	return t
+}
+
+// CheckPolicy refuses a key that would be weaker than any key of this HSM may
+// be, whatever its template says: private keys are sensitive and never leave
+// (PKCS#11 allows otherwise), and a sensitive key stays so.
+func (t Template) CheckPolicy() error {
+	switch t.Class() {
+	case ClassPrivateKey:
+		if t.Bool(AttrExtractable) {
+			return Errorf(ErrTemplateInconsist, "CKA_EXTRACTABLE is true: private keys of this partition do not leave the HSM; leave it out")
+		}
+		fallthrough
+	case ClassSecretKey:
+		if !t.Bool(AttrSensitive) {
+			return Errorf(ErrTemplateInconsist, "CKA_SENSITIVE is false: private and secret keys are sensitive; leave it out")
+		}
+	}
+	if !t.Bool(AttrToken) {
+		return Errorf(ErrTemplateInconsist, "CKA_TOKEN is false: session objects are not supported; leave it out")
+	}
+	return nil
+}
