@@ -1,0 +1,41 @@
+# Moongate. The first two targets need Git, GNU make and Go, and nothing else;
+# tests install what they need from Debian's packages.
+
+GO      ?= go
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+
+.PHONY: run test build check bench prove guide fuzz clean
+
+run: build ## HSM and gateway up, real traffic decrypted with an HSM-held key
+	bin/moongate up
+
+test: test-packages check build ## everything that must pass
+	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -race -timeout 14m ./...
+
+build: ## bin/moongate, bin/moongate-hsm, bin/cmu: static, no cgo
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+check: ## gofmt, vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+bench: build ## the comparison table, beside Squid and nginx
+	$(GO) run ./bench
+
+prove: test-packages build ## search both processes' memory for the CA's key
+	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^TestProve' ./e2e/
+
+guide: test-packages build ## the administrator's guide, performed step by step
+	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^TestGuide' ./e2e/
+
+fuzz: ## each fuzz target for FUZZTIME (default 1m)
+	@scripts/fuzz $(or $(FUZZTIME),1m)
+
+.PHONY: test-packages
+test-packages:
+	@scripts/test-packages
+
+clean:
+	rm -rf bin
