@@ -1,0 +1,143 @@
+// Package peer installs and runs the programs that the benchmark compares
+// with: Debian packages, each started in the foreground as a child on free
+// loopback ports, with a private directory, and stopped at the end.
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	readyWithin = 20 * time.Second
+	stopWithin  = 5 * time.Second
+)
+
+// Process is a running peer with its descendants, which share a process group.
+type Process struct {
+	PID int
+
+	name   string
+	output *tail
+	exited chan struct{} // closed by the goroutine that waits for the process
+	err    error         // how it ended; read after exited is closed
+}
+
+// Start runs a program that stays in the foreground and waits until it accepts
+// connections at all the addresses. The caller must Stop it.
+func Start(ctx context.Context, name string, addrs []string, program string, args ...string) (*Process, error) {
+	p := &Process{name: name, output: &tail{}, exited: make(chan struct{})}
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = p.output, p.output
+	cmd.WaitDelay = stopWithin
+	// A group, so that Ctrl-C on the terminal reaches the benchmark alone,
+	// which then stops its peers in order. The parent's death signal is for
+	// the benchmark's own kill -9.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	p.PID = cmd.Process.Pid
+	go func() {
+		defer close(p.exited)
+		p.err = cmd.Wait()
+	}()
+	for _, addr := range addrs {
+		if err := p.waitReady(ctx, addr); err != nil {
+			return nil, errors.Join(fmt.Errorf("starting %s: %w\n%s", name, err, p.output), p.Stop())
+		}
+	}
+	return p, nil
+}
+
+// waitReady connects until it succeeds.
+func (p *Process) waitReady(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	var dialer net.Dialer
+	for {
+		conn, err := dialer.DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-p.exited:
+			return fmt.Errorf("it ended before it listened on %s: %w", addr, errors.Join(p.err))
+		case <-ctx.Done():
+			return fmt.Errorf("connecting to %s: %w", addr, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// Stop ends the process and its descendants, by force after a while, and waits.
+func (p *Process) Stop() error {
+	syscall.Kill(p.PID, syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(stopWithin):
+	}
+	// What is left of the group: helpers that outlived their parent, or all.
+	syscall.Kill(-p.PID, syscall.SIGKILL)
+	<-p.exited
+	return nil
+}
+
+// tail keeps the end of what a process prints, for the report of its failure.
+type tail struct {
+	mu   sync.Mutex
+	data []byte // guarded by mu
+}
+
+const tailSize = 8 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.data = append(t.data, p...)
+	if extra := len(t.data) - tailSize; extra > 0 {
+		t.data = append(t.data[:0], t.data[extra:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.data))
+}
+
+// FreeAddrs returns n loopback addresses that were free a moment ago: these
+// programs cannot be handed a listener.
+func FreeAddrs(n int) ([]string, error) {
+	addrs := make([]string, n)
+	for i := range addrs {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("finding a free port: %w", err)
+		}
+		defer listener.Close() // held until all are found, so that they differ
+		addrs[i] = listener.Addr().String()
+	}
+	return addrs, nil
+}
+
+// WriteFiles writes each file, by path, readable by its owner alone.
+func WriteFiles(files map[string][]byte) error {
+	for path, data := range files {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return fmt.Errorf("writing a peer's file: %w", err)
+		}
+	}
+	return nil
+}
