@@ -1,0 +1,87 @@
+package mech
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+
+	"moongate/internal/hsm/object"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Sign signs a digest.
+//
+//   - MechRSAPKCS: RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2). The DigestInfo is
+//     made here from m.Hash, which is mandatory.
+//   - MechRSAPSS: RSASSA-PSS (section 8.1) with m.Hash for the digest and for
+//     MGF1, and a random salt of exactly m.SaltLength bytes.
+//   - MechECDSA: r || s, each as long as the curve's order (PKCS#11
+//     mechanisms v3.1, section 2.3.1). The digest is that of a known hash by
+//     its length; where m.Hash is given, of that one.
+func (k *Key) Sign(m object.Mechanism, digest []byte) ([]byte, error) {
+	if err := k.check(Sign, m); err != nil {
+		return nil, err
+	}
+	hash, err := hashOf(m.Hash, digest)
+	if err != nil {
+		return nil, err
+	}
+	switch m.Type {
+	case object.MechRSAPKCS:
+		return failure(rsa.SignPKCS1v15(rand.Reader, k.rsa, hash, digest))
+	case object.MechRSAPSS:
+		return failure(rsa.SignPSS(rand.Reader, k.rsa, hash, digest, &rsa.PSSOptions{SaltLength: int(m.SaltLength)}))
+	case object.MechECDSA:
+		return k.signECDSA(hash, digest)
+	}
+	return nil, notDone(Sign, m)
+}
+
+func (k *Key) signECDSA(hash crypto.Hash, digest []byte) ([]byte, error) {
+	der, err := k.ec.Sign(rand.Reader, digest, hash)
+	if err != nil {
+		return failure(nil, err)
+	}
+	var r, s []byte
+	var inner cryptobyte.String
+	input := cryptobyte.String(der)
+	if !input.ReadASN1(&inner, asn1.SEQUENCE) || !inner.ReadASN1Integer(&r) || !inner.ReadASN1Integer(&s) {
+		return nil, object.Errorf(object.ErrGeneral, "ECDSA signature is not DER")
+	}
+	size := (k.ec.Params().N.BitLen() + 7) / 8
+	out := make([]byte, 2*size)
+	copy(out[size-len(r):], r)
+	copy(out[2*size-len(s):], s)
+	return out, nil
+}
+
+// hashOf finds the digest's hash and checks the digest's length.
+func hashOf(h object.Hash, digest []byte) (crypto.Hash, error) {
+	if h != object.HashNone && len(digest) != h.Size() {
+		return 0, object.Errorf(object.ErrDataLength, "digest has %d bytes, its hash makes %d", len(digest), h.Size())
+	}
+	switch len(digest) {
+	case crypto.SHA256.Size():
+		return crypto.SHA256, nil
+	case crypto.SHA384.Size():
+		return crypto.SHA384, nil
+	case crypto.SHA512.Size():
+		return crypto.SHA512, nil
+	}
+	return 0, object.Errorf(object.ErrDataLength, "digest has %d bytes, expected 32, 48 or 64 (SHA-256, SHA-384, SHA-512)", len(digest))
+}
+
+// failure turns what the standard library says of a key that was checked
+// before into a refusal.
+func failure(out []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, object.Errorf(object.ErrGeneral, "%v", err)
+	}
+	return out, nil
+}
+
+func notDone(f Function, m object.Mechanism) error {
+	return object.Errorf(object.ErrGeneral, "%v is in the table to %v and is not done", m.Type, f)
+}
