@@ -26,6 +26,9 @@ func (k *KeyMaterial) Clear() {
 	k.Secret = nil
 }
 
+// KeyIDSize is the length of a default CKA_ID in bytes.
+const KeyIDSize = 20
+
 // unavailable is CK_UNAVAILABLE_INFORMATION: the CKA_KEY_GEN_MECHANISM of a
 // key that was made elsewhere (PKCS#11 v3.1, section 4.7).
 const unavailable = math.MaxUint64
@@ -38,7 +41,7 @@ const unavailable = math.MaxUint64
 // object.Template.CheckCreation and CheckPolicy, and for contradictions with
 // the key. What they leave out is object.Defaults; what the HSM sets is added,
 // also the key type and CKA_PUBLIC_KEY_INFO on both halves. A pair whose
-// templates hold no CKA_ID gets the first 20 bytes of SHA-256 of its
+// templates hold no CKA_ID gets the first KeyIDSize bytes of SHA-256 of its
 // SubjectPublicKeyInfo on both halves; an ID that one template holds is the
 // other half's too.
 func (p Policy) GenerateKeyPair(m object.Mechanism, public, private object.Template) (KeyMaterial, KeyMaterial, error) {
@@ -253,7 +256,7 @@ func pairID(public, private, facts object.Template) []byte {
 	}
 	info, _ := facts.Get(object.AttrPublicKeyInfo)
 	sum := sha256.Sum256(info)
-	return sum[:20]
+	return sum[:KeyIDSize]
 }
 
 func withID(base object.Template, id []byte) object.Template {

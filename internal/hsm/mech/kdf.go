@@ -39,7 +39,7 @@ const (
 
 // NewKDF returns a derivation with a fresh salt and the cost of today:
 // Argon2id, or what is approved in FIPS mode, PBKDF2.
-func (p Policy) NewKDF() KDF {
+func NewKDF(p Policy) KDF {
 	salt := make([]byte, saltSize)
 	rand.Read(salt) // never fails: the program ends instead
 	if p.FIPS {
@@ -88,11 +88,12 @@ func (k KDF) check() error {
 	return object.Errorf(object.ErrDataInvalid, "password derivation %q is not known", k.Name)
 }
 
-// Derive turns a password into 32 bytes. Argon2id takes k.Memory KiB while it
+// Derive turns a password into 32 bytes. A derivation that is unknown or out
+// of bounds is refused (ErrDataInvalid). Argon2id takes k.Memory KiB while it
 // runs: let few run at a time.
-func (p Policy) Derive(k KDF, password []byte) ([32]byte, error) {
+func (k KDF) Derive(password []byte) ([32]byte, error) {
 	var out [32]byte
-	if err := p.CheckKDF(k); err != nil {
+	if err := k.check(); err != nil {
 		return out, err
 	}
 	var key []byte

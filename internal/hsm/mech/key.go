@@ -23,15 +23,15 @@ type Key struct {
 	// One of these, by keyType.
 	rsa *rsa.PrivateKey // precomputed
 	ec  *ecdsa.PrivateKey
-	aes cipher.Block
-	gcm cipher.AEAD // over aes; chooses its own nonces
+	aes   cipher.Block
+	gcm   cipher.AEAD // over aes; chooses its own nonces
+	value []byte      // the AES key itself, for Wrap
 }
 
 // ParseKey makes a key out of a stored object's attributes and secret (see
 // object.Object). It refuses a secret that does not fit the attributes: class,
-// type, size, and the public half where the attributes name it. It keeps
-// nothing of secret. It costs a fraction of a millisecond for an RSA key, so keep the
-// result.
+// type, size, and the public half where the attributes name it. It does not
+// keep secret itself, which the caller may clear.
 func (p Policy) ParseKey(attributes object.Template, secret []byte) (*Key, error) {
 	keyType, typed := attributes.KeyType()
 	if !typed {
@@ -104,7 +104,7 @@ func (p Policy) parseAES(secret []byte) (*Key, error) {
 	if err != nil {
 		return nil, object.Errorf(object.ErrGeneral, "AES-GCM: %v", err)
 	}
-	return &Key{policy: p, class: object.ClassSecretKey, keyType: object.KeyAES, bits: 8 * len(secret), aes: block, gcm: gcm}, nil
+	return &Key{policy: p, class: object.ClassSecretKey, keyType: object.KeyAES, bits: 8 * len(secret), aes: block, gcm: gcm, value: bytes.Clone(secret)}, nil
 }
 
 // Type returns CKK_RSA and its like.

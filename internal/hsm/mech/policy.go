@@ -58,6 +58,8 @@ func (s Status) String() string {
 	return fmt.Sprintf("%s (software, not validated hardware); Go Cryptographic Module %s, %s", mode, s.ModuleVersion, module)
 }
 
+func (p Policy) String() string { return p.Status().String() }
+
 // Ready refuses a FIPS policy on a Go module that is not in FIPS 140-3 mode:
 // its self-tests and its random number generator are part of what is approved.
 // A daemon asks once, at its start.

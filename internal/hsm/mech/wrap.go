@@ -4,21 +4,21 @@ import (
 	"moongate/internal/hsm/object"
 )
 
-// Wrap encrypts the secret of another key under k.
+// Wrap encrypts another key, a secret one, under k. ErrKeyUnextractable for a
+// private key; whether a secret key may leave (CKA_EXTRACTABLE) is for the
+// caller to ask.
 //
 //   - MechAESKWP: RFC 5649.
-//
-// Whether that key may leave (CKA_EXTRACTABLE) is for the caller to ask.
-func (k *Key) Wrap(m object.Mechanism, secret []byte) ([]byte, error) {
+func (k *Key) Wrap(m object.Mechanism, target *Key) ([]byte, error) {
 	if err := k.check(Wrap, m); err != nil {
 		return nil, err
 	}
-	if len(secret) == 0 || len(secret) > MaxWrapped {
-		return nil, object.Errorf(object.ErrKeySize, "key to wrap has %d bytes, expected 1 to %d", len(secret), MaxWrapped)
+	if target.class != object.ClassSecretKey {
+		return nil, object.Errorf(object.ErrKeyUnextractable, "a %v key is not wrapped; only secret keys are", target.class)
 	}
 	switch m.Type {
 	case object.MechAESKWP:
-		return kwpWrap(k.aes, secret), nil
+		return kwpWrap(k.aes, target.value), nil
 	}
 	return nil, notDone(Wrap, m)
 }
