@@ -56,6 +56,10 @@ type Verdict struct {
 	Status Status
 	// Detail says why in a sentence; empty when trusted.
 	Detail string
+	// Faults is everything that is wrong, worst first, so that a profile
+	// which blocks one of them blocks it also behind another: Status is the
+	// first. Empty when trusted.
+	Faults []Status
 	// Chain is the verified chain, leaf first, root last; only when trusted.
 	Chain []*x509.Certificate
 	// Revocation says whether revocation was looked at: "not-checked" until it is.
@@ -82,7 +86,8 @@ type Presented struct {
 	// Config is shared between connections and must not be changed.
 	Config *tls.Config
 	// Leaf is the certificate that Config presents, if it is known before the
-	// handshake; nil where the hello chooses between several.
+	// handshake; nil where the hello chooses between several: then the
+	// context's Meter tells of it (Meter.Presented).
 	Leaf *x509.Certificate
 	// Authority names the configured certificate that signed Leaf, or, inbound,
 	// is presented itself.

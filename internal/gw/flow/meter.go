@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"sync/atomic"
 	"time"
@@ -22,12 +23,16 @@ func NewID() ID {
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // Meter counts the HSM calls that were made for one flow and the time they
-// took. It travels in the context, since a handshake's key operations happen
-// deep inside crypto/tls.
+// took, and keeps what else only a handshake's callbacks know: which
+// certificate was chosen, and why a key did not work. It travels in the
+// context, since a handshake's key operations happen deep inside crypto/tls,
+// which turns their errors into text.
 type Meter struct {
-	ID    ID
-	calls atomic.Int64
-	nanos atomic.Int64
+	ID        ID
+	calls     atomic.Int64
+	nanos     atomic.Int64
+	failure   atomic.Pointer[Failure]
+	presented atomic.Pointer[Presented]
 }
 
 type meterKey struct{}
@@ -54,4 +59,27 @@ func (m *Meter) Add(d time.Duration) {
 // Read returns the number of calls and their total time.
 func (m *Meter) Read() (calls int64, total time.Duration) {
 	return m.calls.Load(), time.Duration(m.nanos.Load())
+}
+
+// Fail keeps why a key operation of this flow did not work. The first one
+// stays: it is what ended the handshake.
+func (m *Meter) Fail(f *Failure) { m.failure.CompareAndSwap(nil, f) }
+
+// Failure returns what Fail kept; nil if every key operation worked.
+func (m *Meter) Failure() *Failure { return m.failure.Load() }
+
+// Present keeps which of several certificates a handshake chose: the name that
+// the configuration gives it, and itself.
+func (m *Meter) Present(authority string, leaf *x509.Certificate) {
+	m.presented.Store(&Presented{Authority: authority, Leaf: leaf})
+}
+
+// Presented returns what Present kept last; an empty name and nil if the
+// handshake did not come to choose.
+func (m *Meter) Presented() (authority string, leaf *x509.Certificate) {
+	p := m.presented.Load()
+	if p == nil {
+		return "", nil
+	}
+	return p.Authority, p.Leaf
 }
