@@ -20,8 +20,8 @@ const nginxPackage = "nginx-light"
 
 // nginxConfig terminates TLS for inboundName on four ports: each key, with a
 // new upstream connection per request and with a pool of kept ones. Upstream
-// sessions are resumed and the upstream's chain is verified. Bodies are not
-// spooled to files.
+// sessions are resumed and the upstream's chain is verified. Of the ways to
+// buffer bodies tried in turns, none at all is the fastest.
 const nginxConfig = `
 daemon off;
 {user}
@@ -39,8 +39,9 @@ http {
 	keepalive_requests 1000000;
 	ssl_protocols TLSv1.2 TLSv1.3;
 	proxy_http_version 1.1;
-	proxy_buffers 64 16k;
-	proxy_max_temp_file_size 0;
+	proxy_buffering off;
+	proxy_buffer_size 64k;
+	proxy_buffers 8 64k;
 	proxy_ssl_server_name on;
 	proxy_ssl_name {name};
 	proxy_ssl_session_reuse on;
@@ -96,7 +97,7 @@ func startNginx(ctx context.Context, s setting) (dialling, pooled *contestant, e
 		name: "nginx", version: nginxPackage + " " + versions[nginxPackage],
 		watch:     map[string]int{"nginx": process.PID},
 		inboundEC: addrs[0], inboundRSA: addrs[1], inboundRoots: roots,
-		close: process.Stop,
+		close: func() error { process.Stop(); return nil },
 	}
 	pooled = &contestant{
 		name: "nginx+pool", version: dialling.version, watch: dialling.watch,

@@ -63,9 +63,9 @@ func (r report) caption() string {
 		fmt.Sprintf("Medians of %d repetitions of %s after %s of warm-up, contestants in turn; client, contestant and origin", r.Repetitions, r.Measure, r.Warmup),
 		"share the cores: compare ratios, not absolutes. CPU µs: processor time of the contestant's own processes per answer.",
 		"moongate÷: Moongate's figure over this one, the median of the repetitions' ratios; for ms less is better.",
-		"Moongate's private keys are in the HSM, a process of its own that it asks over mutual TLS (its time is in CPU µs);",
-		"Squid and nginx keep theirs in files and in their own memory. Squid's leaves carry its CA's own key.",
-		"Each connection is a full handshake, with its own upstream connection (nginx+pool: a kept one), and each contestant logs.",
+		"Each connection is a full handshake, with its own upstream connection (nginx+pool: a kept one); each contestant logs.",
+		"Squid and nginx keep their keys in files and in their own memory. Moongate's are in the HSM, a process of its own that it",
+		"asks over mutual TLS and whose time is in CPU µs.",
 	}
 	if r.Classic {
 		lines = append(lines, "Client and origin were kept from X25519MLKEM768.")

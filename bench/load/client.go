@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -194,10 +193,6 @@ func (c *client) session() string {
 	if state == nil {
 		return ""
 	}
-	leaf := state.PeerCertificates[0]
-	return strings.Join([]string{
-		tls.VersionName(state.Version), state.CurveID.String(),
-		tls.CipherSuiteName(state.CipherSuite), leaf.PublicKeyAlgorithm.String() + " leaf",
-		leaf.Issuer.CommonName,
-	}, ", ")
+	return fmt.Sprintf("%s, %v, %v leaf", tls.VersionName(state.Version), state.CurveID,
+		state.PeerCertificates[0].PublicKeyAlgorithm)
 }

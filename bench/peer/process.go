@@ -6,7 +6,6 @@ package peer
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -25,7 +24,6 @@ const (
 type Process struct {
 	PID int
 
-	name   string
 	output *tail
 	exited chan struct{} // closed by the goroutine that waits for the process
 	err    error         // how it ended; read after exited is closed
@@ -34,7 +32,7 @@ type Process struct {
 // Start runs a program that stays in the foreground and waits until it accepts
 // connections at all the addresses. The caller must Stop it.
 func Start(ctx context.Context, name string, addrs []string, program string, args ...string) (*Process, error) {
-	p := &Process{name: name, output: &tail{}, exited: make(chan struct{})}
+	p := &Process{output: &tail{}, exited: make(chan struct{})}
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.WaitDelay = stopWithin
@@ -52,7 +50,8 @@ func Start(ctx context.Context, name string, addrs []string, program string, arg
 	}()
 	for _, addr := range addrs {
 		if err := p.waitReady(ctx, addr); err != nil {
-			return nil, errors.Join(fmt.Errorf("starting %s: %w\n%s", name, err, p.output), p.Stop())
+			p.Stop()
+			return nil, fmt.Errorf("starting %s: %w\n%s", name, err, p.output)
 		}
 	}
 	return p, nil
@@ -72,7 +71,7 @@ func (p *Process) waitReady(ctx context.Context, addr string) error {
 		}
 		select {
 		case <-p.exited:
-			return fmt.Errorf("it ended before it listened on %s: %w", addr, errors.Join(p.err))
+			return fmt.Errorf("it ended before it listened on %s: %v", addr, p.err)
 		case <-ctx.Done():
 			return fmt.Errorf("connecting to %s: %w", addr, err)
 		case <-ticker.C:
@@ -81,7 +80,7 @@ func (p *Process) waitReady(ctx context.Context, addr string) error {
 }
 
 // Stop ends the process and its descendants, by force after a while, and waits.
-func (p *Process) Stop() error {
+func (p *Process) Stop() {
 	syscall.Kill(p.PID, syscall.SIGTERM)
 	select {
 	case <-p.exited:
@@ -90,7 +89,6 @@ func (p *Process) Stop() error {
 	// What is left of the group: helpers that outlived their parent, or all.
 	syscall.Kill(-p.PID, syscall.SIGKILL)
 	<-p.exited
-	return nil
 }
 
 // tail keeps the end of what a process prints, for the report of its failure.
