@@ -1,0 +1,143 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"moongate/internal/hsm/object"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// partition is what a partition's own record holds: what binds its objects
+// into one version of it.
+type partition struct {
+	sequence   uint64 // of the last change
+	lastHandle uint64
+	members    uint64 // objects and tombstones
+	digest     digest // of every member, see member
+
+	changed bool // in this transaction
+}
+
+const partitionSize = 3*8 + digestSize
+
+func (p *partition) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, p.sequence)
+	b = binary.BigEndian.AppendUint64(b, p.lastHandle)
+	b = binary.BigEndian.AppendUint64(b, p.members)
+	return append(b, p.digest[:]...)
+}
+
+func decodePartition(b []byte) (*partition, error) {
+	if len(b) != partitionSize {
+		return nil, errMalformed
+	}
+	return &partition{
+		sequence:   binary.BigEndian.Uint64(b),
+		lastHandle: binary.BigEndian.Uint64(b[8:]),
+		members:    binary.BigEndian.Uint64(b[16:]),
+		digest:     digest(b[24:]),
+	}, nil
+}
+
+const kindPartition = "partition"
+
+func (tx *Tx) partitionName(p object.ID) recordName {
+	return tx.name(domainPartition, kindPartition, string(p[:]))
+}
+
+func (tx *Tx) putPartition(id object.ID, p *partition) error {
+	return tx.putSealed(tx.partitionName(id), appendRecord(nil, string(id[:]), p.append(nil)))
+}
+
+// CreatePartition makes an empty partition; ErrExists where there is one.
+func (tx *Tx) CreatePartition(id object.ID) error {
+	name := tx.partitionName(id)
+	if tx.records.Get(name[:]) != nil || tx.partitions[id] != nil {
+		return fmt.Errorf("creating partition %v: %w", id, ErrExists)
+	}
+	bucket, err := tx.btx.Bucket(bucketPartitions).CreateBucket(id[:])
+	if err != nil {
+		return fmt.Errorf("creating partition %v: %w", id, err)
+	}
+	for _, sub := range [][]byte{bucketObjects, bucketChanges} {
+		if _, err := bucket.CreateBucket(sub); err != nil {
+			return fmt.Errorf("creating partition %v: %w", id, err)
+		}
+	}
+	p := &partition{}
+	tx.partitions[id] = p
+	return tx.putPartition(id, p)
+}
+
+// DeletePartition removes a partition and everything in it, tombstones too;
+// ErrNotFound where there is none. A partition that is damaged can be deleted.
+func (tx *Tx) DeletePartition(id object.ID) error {
+	if err := tx.deleteSealed(tx.partitionName(id)); err != nil {
+		return fmt.Errorf("deleting partition %v: %w", id, err)
+	}
+	delete(tx.partitions, id)
+	err := tx.btx.Bucket(bucketPartitions).DeleteBucket(id[:])
+	if err != nil && !errors.Is(err, berrors.ErrBucketNotFound) {
+		return fmt.Errorf("deleting partition %v: %w", id, err)
+	}
+	return nil
+}
+
+// loadPartition reads a partition's own record, once in a transaction.
+func (tx *Tx) loadPartition(id object.ID) (*partition, error) {
+	if p := tx.partitions[id]; p != nil {
+		return p, nil
+	}
+	name := tx.partitionName(id)
+	raw := tx.records.Get(name[:])
+	if raw == nil {
+		return nil, fmt.Errorf("partition %v: %w", id, ErrNotFound)
+	}
+	plaintext, err := tx.openSealed(name[:], raw)
+	if err != nil {
+		return nil, tampered(doesNotOpen, "partition %v", id)
+	}
+	_, value, err := decodeRecord(plaintext)
+	if err != nil {
+		return nil, tampered(malformed, "partition %v", id)
+	}
+	p, err := decodePartition(value)
+	if err != nil {
+		return nil, tampered(malformed, "partition %v", id)
+	}
+	tx.partitions[id] = p
+	return p, nil
+}
+
+// tables are a partition's objects and changes.
+type tables struct {
+	objects, changes *bbolt.Bucket
+}
+
+// tables refuses a partition that is not there or was damaged at Open.
+func (tx *Tx) tables(id object.ID) (tables, error) {
+	if err := tx.s.damaged[id]; err != nil {
+		return tables{}, err
+	}
+	name := tx.partitionName(id)
+	if tx.records.Get(name[:]) == nil {
+		return tables{}, fmt.Errorf("partition %v: %w", id, ErrNotFound)
+	}
+	return tx.rawTables(id)
+}
+
+func (tx *Tx) rawTables(id object.ID) (tables, error) {
+	bucket := tx.btx.Bucket(bucketPartitions).Bucket(id[:])
+	if bucket == nil {
+		return tables{}, tampered("was taken away; restore the store from a backup", "partition %v", id)
+	}
+	t := tables{bucket.Bucket(bucketObjects), bucket.Bucket(bucketChanges)}
+	if t.objects == nil || t.changes == nil {
+		return tables{}, tampered(malformed, "partition %v", id)
+	}
+	return t, nil
+}
