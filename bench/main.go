@@ -30,6 +30,7 @@ import (
 
 	"moongate/bench/load"
 	"moongate/bench/origin"
+	"moongate/bench/peer"
 )
 
 // What this program is run as by itself.
@@ -58,6 +59,11 @@ func dispatch(ctx context.Context, args []string) error {
 			return origin.Main(os.Stdin, os.Stdout, len(args) > 1)
 		case loadCommand:
 			return load.Main(ctx, os.Stdin, os.Stdout)
+		case peer.LeashCommand:
+			if len(args) < 2 {
+				return errors.New("a leash needs a program")
+			}
+			return peer.Leash(os.Stdin, args[1], args[2:]...)
 		}
 	}
 	options, err := parse(args)

@@ -58,7 +58,7 @@ func Install(ctx context.Context, packages ...string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("missing Debian packages: run `apt-get install %s`, or this as root", strings.Join(missing, " "))
 	}
-	remove, err := forbidServices()
+	remove, err := forbidServices(policyFile)
 	if err != nil {
 		return err
 	}
@@ -91,14 +91,14 @@ func aptGet(ctx context.Context, args ...string) error {
 // forbidServices keeps packages from starting services until remove is called.
 // A policy that is there already is the administrator's, or the container
 // image's, and stays.
-func forbidServices() (remove func(), err error) {
-	file, err := os.OpenFile(policyFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+func forbidServices(path string) (remove func(), err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if errors.Is(err, fs.ErrExist) {
 		return func() {}, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("forbidding services to start: %w", err)
 	}
-	remove = func() { os.Remove(policyFile) }
+	remove = func() { os.Remove(path) }
 	if _, err := file.WriteString(policy); err != nil {
 		file.Close()
 		remove()

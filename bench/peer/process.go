@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,26 +21,36 @@ const (
 	stopWithin  = 5 * time.Second
 )
 
-// Process is a running peer with its descendants, which share a process group.
+// Process is a running peer with its leash and descendants, which share a
+// process group.
 type Process struct {
-	PID int
+	PID int // of the leash; the peer descends from it
 
+	hold   io.Closer // the leash's standard input
 	output *tail
-	exited chan struct{} // closed by the goroutine that waits for the process
+	exited chan struct{} // closed by the goroutine that waits for the leash
 	err    error         // how it ended; read after exited is closed
 }
 
 // Start runs a program that stays in the foreground and waits until it accepts
-// connections at all the addresses. The caller must Stop it.
+// connections at all the addresses. The caller must Stop it. The running
+// program must call Leash when LeashCommand is its first argument.
 func Start(ctx context.Context, name string, addrs []string, program string, args ...string) (*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program: %w", err)
+	}
 	p := &Process{output: &tail{}, exited: make(chan struct{})}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(self, append([]string{LeashCommand, program}, args...)...)
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.WaitDelay = stopWithin
-	// A group, so that Ctrl-C on the terminal reaches the benchmark alone,
-	// which then stops its peers in order. The parent's death signal is for
-	// the benchmark's own kill -9.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	// A group of its own, so that Ctrl-C on the terminal reaches the benchmark
+	// alone, which then stops its peers in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.hold, err = cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("making the leash of %s: %w", name, err)
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
@@ -81,12 +92,12 @@ func (p *Process) waitReady(ctx context.Context, addr string) error {
 
 // Stop ends the process and its descendants, by force after a while, and waits.
 func (p *Process) Stop() {
-	syscall.Kill(p.PID, syscall.SIGTERM)
+	p.hold.Close()
 	select {
 	case <-p.exited:
-	case <-time.After(stopWithin):
+		return
+	case <-time.After(2 * stopWithin):
 	}
-	// What is left of the group: helpers that outlived their parent, or all.
 	syscall.Kill(-p.PID, syscall.SIGKILL)
 	<-p.exited
 }
