@@ -26,7 +26,8 @@ type Peer struct {
 // Backend is what a Server serves. An *object.Error that any of its methods
 // returns travels to the client, code and detail; a context's error becomes
 // ErrDeadline or ErrFunctionCanceled; any other error is logged here, and the
-// client sees ErrGeneral with the operation's id alone.
+// client sees ErrGeneral with the operation's id alone. Whatever the error, it
+// says that nothing was changed: clients repeat a refused request.
 //
 // All methods may be called from many goroutines at once and should return
 // soon after their context is done. Slices given to a method alias a buffer

@@ -127,6 +127,7 @@ type Reader struct {
 	src   io.Reader
 	buf   []byte
 	r, w  int // buf[r:w] is read and not taken
+	begun bool // a frame's length is taken, not all of its rest
 	limit uint32
 	err   error // a broken stream stays broken
 }
@@ -146,7 +147,7 @@ func NewReader(src io.Reader, limit uint32) *Reader {
 func (d *Reader) SetLimit(limit uint32) { d.limit = limit }
 
 // Idle reports whether nothing of the next frame has been read yet.
-func (d *Reader) Idle() bool { return d.r == d.w }
+func (d *Reader) Idle() bool { return d.r == d.w && !d.begun }
 
 // Next returns the next frame without its length field, in memory of its own.
 // At the stream's end between frames the error is io.EOF, and
@@ -169,6 +170,7 @@ func (d *Reader) next() ([]byte, error) {
 		return nil, fmt.Errorf("frame of %d bytes, at most %d", size, d.limit)
 	}
 	d.r += lengthSize
+	d.begun = true
 	frame := make([]byte, 0, min(size, chunk))
 	for rest := int(size); rest > 0; {
 		if d.r == d.w {
@@ -182,6 +184,7 @@ func (d *Reader) next() ([]byte, error) {
 		d.r += n
 		rest -= n
 	}
+	d.begun = false
 	return frame, nil
 }
 
