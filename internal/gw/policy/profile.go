@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"fmt"
+
+	"moongate/internal/gw/flow"
+)
+
+// TLS versions as the protocol numbers them (RFC 8446, section 4.1.2, and its
+// predecessors).
+const (
+	TLS10 uint16 = 0x0301
+	TLS11 uint16 = 0x0302
+	TLS12 uint16 = 0x0303
+	TLS13 uint16 = 0x0304
+)
+
+// Profile is a compiled decryption profile.
+type Profile struct {
+	Name string
+	// A server whose certificate has the named fault is blocked; where it is
+	// not blocked it is presented by the untrusted authority, so that the
+	// client sees the fault for itself.
+	BlockExpired      bool
+	BlockUntrusted    bool
+	BlockNameMismatch bool
+	// MinVersion and MaxVersion bound TLS on both legs.
+	MinVersion, MaxVersion uint16
+	// RSAKeyExchange lets either leg use the cipher suites without forward
+	// secrecy (RFC 5246, section 7.4.7.1).
+	RSAKeyExchange bool
+}
+
+// defaultProfile holds where no rule names a profile: nothing is blocked for
+// its certificate, and nothing faulty is ever presented as trusted.
+var defaultProfile = Profile{Name: "default", MinVersion: TLS12, MaxVersion: TLS13}
+
+// Trust says what the client is shown.
+type Trust int
+
+const (
+	// Blocked: the flow ends. It is the zero value, so that a missing answer
+	// is never a permission.
+	Blocked Trust = iota
+	// Untrusted: the leaf is signed by the authority that clients do not trust.
+	Untrusted
+	// Trusted: the leaf is signed by the authority that clients trust.
+	Trusted
+)
+
+func (t Trust) String() string {
+	return [...]string{"block", "untrust", "trust"}[t]
+}
+
+// Outcome is what a verdict means for the client.
+type Outcome struct {
+	Trust  Trust
+	Reason string // empty when trusted
+}
+
+// Judge says what a verdict means for the client. Only a chain that was
+// verified is ever presented as trusted. An inbound flow is blocked for any
+// fault: its client gets the protected server's own certificate, whatever
+// machine the gateway reached, so that nobody would see the fault.
+func (p *Profile) Judge(kind flow.Kind, v *flow.Verdict) Outcome {
+	if v == nil {
+		return Outcome{Reason: "the server's certificate was not verified"}
+	}
+	if v.Status == flow.Trusted {
+		return Outcome{Trust: Trusted}
+	}
+	if kind == flow.Inbound {
+		return Outcome{Reason: fmt.Sprintf("the protected server did not prove itself (%s)", v.Status)}
+	}
+	var block bool
+	var setting string
+	switch v.Status {
+	case flow.Expired:
+		block, setting = p.BlockExpired, "block-expired-certificate"
+	case flow.WrongName:
+		block, setting = p.BlockNameMismatch, "block-if-sni-mismatch"
+	case flow.SelfSigned, flow.UnknownIssuer, flow.OwnAuthority, flow.Invalid:
+		block, setting = p.BlockUntrusted, "block-untrusted-issuer"
+	default: // flow.Unverified, or a status that this function does not know
+		return Outcome{Reason: fmt.Sprintf("the server's certificate is %q, which no profile allows", v.Status)}
+	}
+	if block {
+		return Outcome{Reason: fmt.Sprintf("profile %q blocks it: %s", p.Name, setting)}
+	}
+	return Outcome{Trust: Untrusted, Reason: fmt.Sprintf("presented as untrusted: %s", v.Status)}
+}
