@@ -1,0 +1,111 @@
+package audit
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// benchEvent is a key use as the HSM records it.
+func benchEvent() Event {
+	return Event{
+		Kind: Use, Action: "key.sign", Op: [16]byte{1, 2, 3}, Client: "gateway-1", Remote: "127.0.0.1:40112", Partition: "forward-proxy",
+		Role: "crypto-user", Object: [16]byte{4, 5, 6}, Mechanism: "RSA_PKCS_SHA256", Outcome: OK,
+	}
+}
+
+func benchLog(b *testing.B) *Log {
+	opts := testOptions()
+	opts.CheckpointInterval = 10 * time.Second
+	l := openTest(b, b.TempDir(), opts)
+	b.Cleanup(func() { closeLog(b, l) })
+	return l
+}
+
+// parallel runs op from n goroutines.
+func parallel(b *testing.B, n int, op func() error) {
+	b.ReportAllocs()
+	if n == 1 {
+		for b.Loop() {
+			if err := op(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return
+	}
+	b.SetParallelism(n / 2) // of GOMAXPROCS, 2 on the machine of the published numbers
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := op(); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", n), func(b *testing.B) {
+			l, ev := benchLog(b), benchEvent()
+			parallel(b, n, func() error { return l.Append(ev) })
+		})
+	}
+}
+
+func BenchmarkAppendDurable(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", n), func(b *testing.B) {
+			l, ev := benchLog(b), benchEvent()
+			parallel(b, n, func() error { return l.AppendDurable(b.Context(), ev) })
+		})
+	}
+}
+
+// BenchmarkEncode is a record without its write: line, leaf and tree.
+func BenchmarkEncode(b *testing.B) {
+	ev := benchEvent()
+	ev.Time = time.Now()
+	var tree frontier
+	var line, stored []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		line = ev.AppendJSON(line[:0])
+		stored = tree.push(tlog.RecordHash(line), stored[:0])
+	}
+	b.SetBytes(int64(len(line)))
+}
+
+func BenchmarkParse(b *testing.B) {
+	ev := benchEvent()
+	ev.Time = time.Now()
+	line := ev.AppendJSON(nil)
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseRecord(line); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	dir := b.TempDir()
+	l := openTest(b, dir, testOptions())
+	const records = 100_000
+	for range records {
+		if err := l.Append(benchEvent()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	key := l.VerifierKey()
+	closeLog(b, l)
+	for b.Loop() {
+		if r := verify(b, dir, key); !r.OK() || r.Records != records {
+			b.Fatal(r)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/records, "ns/record")
+}

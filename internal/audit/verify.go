@@ -1,0 +1,426 @@
+package audit
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// A Report is the result of [Verify].
+type Report struct {
+	Records     int64     // in place, counted up to the last
+	Checkpoints int64     // with a good signature
+	Signed      int64     // records that the largest of them covers
+	Latest      tlog.Tree // the tree of that checkpoint
+	Recoveries  int64     // events "log.recovered": unclean stops, which may have taken records
+
+	Findings []Finding // at most maxFindings
+	Omitted  int64     // findings beyond these
+	Warnings []string  // what is not tampering, and ought to be known
+}
+
+// OK reports whether nothing was found: the records are those that were
+// signed. It says nothing of records cut off together with the checkpoints
+// over them; for that, compare Latest with a checkpoint kept elsewhere.
+func (r *Report) OK() bool { return len(r.Findings) == 0 }
+
+// A Finding is a difference between the log and what was signed.
+type Finding struct {
+	First, Last int64 // record numbers that it is about, both included; -1 if it is not about records
+	What        string
+}
+
+func (f Finding) String() string {
+	switch {
+	case f.First < 0:
+		return f.What
+	case f.First == f.Last:
+		return fmt.Sprintf("record %d: %s", f.First, f.What)
+	default:
+		return fmt.Sprintf("records %d to %d: %s", f.First, f.Last, f.What)
+	}
+}
+
+// maxFindings bounds the list in a Report.
+const maxFindings = 100
+
+// Verify checks a log, or a copy of its directory, with nothing but its
+// verifier key (the line of audit.pub, which should come from elsewhere than
+// the copy). It recomputes every leaf and root, checks every checkpoint's
+// signature and root, and says which records were changed, dropped or moved:
+// exactly, where the stored hashes are sound, and otherwise between which two
+// checkpoints. The error is for what could not be read, never for what was
+// found.
+//
+// It needs little memory and takes no lock. On a log in use it is right as
+// well; of such a log, copy the checkpoints before the records.
+func Verify(dir, verifierKey string) (Report, error) {
+	verifier, err := note.NewVerifier(verifierKey)
+	if err != nil {
+		return Report{}, fmt.Errorf("verifying audit log: parsing verifier key: %w", err)
+	}
+	checkpoints, err := os.Open(filepath.Join(dir, checkpointsName))
+	if err != nil {
+		return Report{}, fmt.Errorf("verifying audit log: %w", err)
+	}
+	defer checkpoints.Close()
+	// What the log writes from now on is not covered by these checkpoints.
+	info, err := checkpoints.Stat()
+	if err != nil {
+		return Report{}, fmt.Errorf("verifying audit log: %w", err)
+	}
+	paths, err := segments(dir)
+	if err != nil {
+		return Report{}, fmt.Errorf("verifying audit log: %w", err)
+	}
+	v := &verification{
+		verifier: verifier,
+		entries:  newCheckpointReader(io.LimitReader(checkpoints, info.Size()), verifier.Name()),
+		witness:  openWitness(dir),
+		lines:    newLineReader(paths),
+
+		witnessEnd: -1,
+	}
+	if v.witness == nil {
+		v.witnessEnd = 0
+	}
+	defer v.witness.close()
+	defer v.lines.close()
+	if err := v.run(); err != nil {
+		return Report{}, fmt.Errorf("verifying audit log: %w", err)
+	}
+	return v.report, nil
+}
+
+// A verification walks records, stored hashes and checkpoints side by side.
+//
+// The records alone decide whether the log is sound: tree is built from them
+// and compared with each checkpoint. The stored hashes are a witness: as long
+// as the tree over their leaves has the root that was signed, each leaf is
+// proven to be that of the true record, and a record that differs from it is
+// the one that was changed.
+type verification struct {
+	verifier note.Verifier
+	report   Report
+
+	entries *checkpointReader
+	due     tlog.Tree // the next checkpoint to be compared
+	some    bool      // there is one
+	entry   int64     // entries read
+
+	lines *lineReader
+	ahead line // one line of look-ahead
+	text  [2][]byte
+	more  bool
+
+	tree    frontier
+	astray  bool  // tree is not that of the log any more
+	compare int64 // records up to here agree with a checkpoint, or their difference was told
+
+	witness    *witness
+	witnessEnd int64     // the first record that it had no sound hash for; -1 if that did not happen
+	suspects   []Finding // records unlike the witness's leaves, behind compare
+	unlisted   int64     // suspects beyond maxFindings
+}
+
+func (v *verification) run() error {
+	if err := v.nextCheckpoint(); err != nil {
+		return err
+	}
+	if err := v.checkRoots(0); err != nil {
+		return err
+	}
+	if err := v.look(); err != nil {
+		return err
+	}
+	position := int64(0) // number that the next line should have
+	for v.more {
+		current := line{text: append(v.text[0][:0], v.ahead.text...), size: v.ahead.size, whole: v.ahead.whole}
+		v.text[0] = current.text
+		if err := v.look(); err != nil {
+			return err
+		}
+		if !current.whole && !v.more {
+			v.warn("the last line is unfinished: %d bytes", current.size)
+			break
+		}
+		var err error
+		if position, err = v.line(position, current); err != nil {
+			return err
+		}
+	}
+	return v.finish(position)
+}
+
+// look reads the line after the current one into v.ahead.
+func (v *verification) look() error {
+	got, err := v.lines.next()
+	v.more = err == nil
+	if err == io.EOF {
+		return nil
+	}
+	v.ahead = got
+	return err
+}
+
+// line judges a line where record number position should be, and returns the
+// number that should come next.
+func (v *verification) line(position int64, current line) (int64, error) {
+	event, err := ParseRecord(current.text)
+	after, known := int64(-1), false
+	if v.more {
+		after, known = parseSeq(v.ahead.text)
+	}
+	switch {
+	case err == nil && event.Seq == position:
+		v.report.Records++
+		if event.Action == actionRecovered && event.Kind == Admin {
+			v.report.Recoveries++
+		}
+		return position + 1, v.leaf(position, current.text)
+
+	case err != nil && known && after == position:
+		v.find(position, position, "a line before it is no record")
+		v.astray = true
+		return position, nil
+
+	case err != nil:
+		v.find(position, position, "the line is no record")
+		return position + 1, v.leaf(position, nil)
+
+	case known && after == position+1:
+		v.find(position, position, fmt.Sprintf("it has the number %d", event.Seq))
+		return position + 1, v.leaf(position, nil)
+
+	case event.Seq < position:
+		v.find(event.Seq, event.Seq, fmt.Sprintf("it stands in the place of record %d", position))
+		v.astray = true
+		return position, nil
+
+	default:
+		v.find(position, event.Seq-1, fmt.Sprintf("missing from its place, where record %d stands", event.Seq))
+		if err := v.skip(position, event.Seq); err != nil {
+			return 0, err
+		}
+		v.report.Records++
+		return event.Seq + 1, v.leaf(event.Seq, current.text)
+	}
+}
+
+// skip goes over missing records. What nobody covers need not be counted up
+// to, however large a number a forged record has.
+func (v *verification) skip(from, to int64) error {
+	v.astray = true
+	for n := from; n < to && (v.some || v.witness != nil); n++ {
+		if err := v.leaf(n, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaf adds record n to the trees, then compares them with the checkpoints
+// that are due. text is nil if the record is known not to be the true one.
+func (v *verification) leaf(n int64, text []byte) error {
+	var hash tlog.Hash
+	if text == nil {
+		v.astray = true
+	} else {
+		hash = tlog.RecordHash(text)
+	}
+	if !v.astray {
+		v.tree.push(hash, nil)
+	}
+	if genuine, ok := v.witness.next(); !ok {
+		if v.witness != nil {
+			v.witnessEnd = n
+		}
+		v.dropWitness()
+	} else if text != nil && genuine != hash {
+		v.suspect(n)
+	}
+	return v.checkRoots(n + 1)
+}
+
+func (v *verification) suspect(n int64) {
+	if last := len(v.suspects) - 1; last >= 0 && v.suspects[last].Last == n-1 {
+		v.suspects[last].Last = n
+	} else if len(v.suspects) < maxFindings {
+		v.suspects = append(v.suspects, Finding{First: n, Last: n, What: "changed"})
+	} else {
+		v.unlisted++
+	}
+}
+
+func (v *verification) dropWitness() {
+	v.witness.close()
+	v.witness, v.suspects, v.unlisted = nil, nil, 0
+}
+
+// checkRoots compares the trees with every checkpoint over size records.
+func (v *verification) checkRoots(size int64) error {
+	for v.some && v.due.N == size {
+		v.checkRoot()
+		if err := v.nextCheckpoint(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verification) checkRoot() {
+	size := v.due.N
+	sound := !v.astray && v.tree.root() == v.due.Hash
+	if v.witness != nil && v.witness.tree.root() != v.due.Hash {
+		if sound {
+			v.warn("the stored hashes of the first %d records are damaged", size)
+		}
+		v.dropWitness()
+	}
+	switch {
+	case sound:
+		v.compare = size
+		v.suspects, v.unlisted = v.suspects[:0], 0
+	case v.witness != nil:
+		// The leaves are proven: what is unlike them was changed.
+		for _, s := range v.suspects {
+			v.find(s.First, s.Last, s.What)
+		}
+		v.report.Omitted += v.unlisted
+		v.suspects, v.unlisted = v.suspects[:0], 0
+		v.tree, v.astray, v.compare = v.witness.tree, false, size
+	case v.compare >= 0:
+		v.find(v.compare, size-1, fmt.Sprintf("at least one is not what the checkpoint over %d records signed; without sound stored hashes nothing can be said of it or of what follows", size))
+		v.astray, v.compare = true, -1
+	}
+}
+
+// nextCheckpoint reads on to the next checkpoint that is signed and in order.
+func (v *verification) nextCheckpoint() error {
+	for {
+		e, err := v.entries.next()
+		if err == io.EOF {
+			v.some = false
+			return nil
+		} else if err != nil {
+			return err
+		}
+		v.entry++
+		if !e.whole {
+			if !v.entries.begun {
+				v.warn("the last checkpoint is unfinished")
+				continue
+			}
+			v.find(-1, -1, fmt.Sprintf("checkpoint %d cannot be read", v.entry))
+			continue
+		}
+		tree, err := openCheckpoint(e.note(), v.verifier)
+		if err != nil {
+			v.find(-1, -1, fmt.Sprintf("checkpoint %d is not signed by the log: %v", v.entry, err))
+			continue
+		}
+		v.report.Checkpoints++
+		if v.some && tree.N < v.due.N {
+			v.find(-1, -1, fmt.Sprintf("checkpoint %d, over %d records, comes after one over %d", v.entry, tree.N, v.due.N))
+			continue
+		}
+		v.due, v.some = tree, true
+		v.report.Signed, v.report.Latest = tree.N, tree
+		return nil
+	}
+}
+
+// finish looks at what is left when the records have ended before number n.
+func (v *verification) finish(n int64) error {
+	if v.report.Checkpoints == 0 {
+		v.find(-1, -1, "there is no checkpoint signed by the log")
+		return nil
+	}
+	// The hashes of what is missing may still tell what was changed before it.
+	missing := v.some
+	for end := n; v.some && v.witness != nil; end++ {
+		if err := v.leaf(end, nil); err != nil {
+			return err
+		}
+	}
+	for v.some {
+		if err := v.nextCheckpoint(); err != nil {
+			return err
+		}
+	}
+	for _, s := range v.suspects {
+		v.warn("records %d to %d are unlike their stored hashes; no checkpoint says which are right", s.First, s.Last)
+	}
+	if missing {
+		v.find(n, v.report.Signed-1, fmt.Sprintf("missing from the end; a checkpoint covers %d records", v.report.Signed))
+	} else if n > v.report.Signed {
+		v.warn("%d records after the latest checkpoint are not signed yet", n-v.report.Signed)
+	}
+	if v.witnessEnd >= 0 && v.witnessEnd < v.report.Signed {
+		v.warn("there are no sound stored hashes for record %d and those after it", v.witnessEnd)
+	}
+	return nil
+}
+
+func (v *verification) find(first, last int64, what string) {
+	if end := len(v.report.Findings) - 1; end >= 0 && first >= 0 && v.report.Findings[end].What == what && v.report.Findings[end].Last == first-1 {
+		v.report.Findings[end].Last = last
+		return
+	}
+	if len(v.report.Findings) == maxFindings {
+		v.report.Omitted++
+		return
+	}
+	v.report.Findings = append(v.report.Findings, Finding{First: first, Last: last, What: what})
+}
+
+func (v *verification) warn(format string, args ...any) {
+	v.report.Warnings = append(v.report.Warnings, fmt.Sprintf(format, args...))
+}
+
+// A witness reads the leaves among the stored hashes. A nil one has none.
+type witness struct {
+	file    *os.File
+	r       *bufio.Reader
+	tree    frontier // over the leaves read
+	scratch []byte
+}
+
+func openWitness(dir string) *witness {
+	f, err := os.Open(filepath.Join(dir, hashesName))
+	if err != nil {
+		return nil // the records do without
+	}
+	return &witness{file: f, r: bufio.NewReaderSize(f, 1<<16)}
+}
+
+// next is the next leaf. It says false at the end of the file, or of its own
+// consistency: the hashes above the leaves must follow from them.
+func (w *witness) next() (tlog.Hash, bool) {
+	var leaf, stored tlog.Hash
+	if w == nil {
+		return leaf, false
+	}
+	if _, err := io.ReadFull(w.r, leaf[:]); err != nil {
+		return leaf, false
+	}
+	w.scratch = w.tree.push(leaf, w.scratch[:0])
+	for above := w.scratch[tlog.HashSize:]; len(above) > 0; above = above[tlog.HashSize:] {
+		if _, err := io.ReadFull(w.r, stored[:]); err != nil || stored != tlog.Hash(above[:tlog.HashSize]) {
+			return leaf, false
+		}
+	}
+	return leaf, true
+}
+
+func (w *witness) close() {
+	if w != nil && w.file != nil {
+		w.file.Close()
+		w.file = nil
+	}
+}
