@@ -1,0 +1,231 @@
+package adminshell
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"moongate/internal/hsm/partition"
+)
+
+// The local terminal is a unix socket that carries one JSON object a line.
+// The caller sends a Request, then an answer for each question, then the next
+// Request; the shell sends messages until one holds a result.
+type message struct {
+	Out    string `json:"out,omitempty"`    // to be printed
+	Ask    string `json:"ask,omitempty"`    // a question; an answer must follow
+	Secret bool   `json:"secret,omitempty"` // the answer's letters are not shown
+	Result *int   `json:"result,omitempty"` // the command's end
+}
+
+type answer struct {
+	Text  string `json:"text"`
+	Abort bool   `json:"abort,omitempty"` // there is no answer
+}
+
+// maxLine bounds one line from the caller: a certificate file and some words.
+const maxLine = 256 << 10
+
+// ListenLocal opens the socket for the HSM's own user and root alone. A socket
+// that a stopped HSM left behind is replaced.
+func ListenLocal(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing the old administration socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the administration socket: %w", err)
+	}
+	// Its directory is the HSM's own, mode 0700; this is the second lock.
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("closing the administration socket to others: %w", err)
+	}
+	return l, nil
+}
+
+// ServeLocal serves administrators of this machine until ctx is done, and
+// waits for their sessions to end.
+func ServeLocal(ctx context.Context, l net.Listener, a *Appliance) error {
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accepting on the administration socket: %w", err)
+		}
+		sessions.Go(func() {
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			if err := serveLocal(ctx, conn.(*net.UnixConn), a); err != nil && ctx.Err() == nil {
+				a.Logger.Warn("local administration ended", "err", err)
+			}
+		})
+	}
+}
+
+func serveLocal(ctx context.Context, conn *net.UnixConn, a *Appliance) error {
+	who, err := peer(conn)
+	if err != nil {
+		return err
+	}
+	term := newLocalTerminal(conn)
+	shell := New(a, who, term)
+	for {
+		var req Request
+		if err := term.read(&req); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("reading a command: %w", err)
+		}
+		result := shell.Run(ctx, req)
+		if err := term.send(message{Result: &result}); err != nil {
+			return fmt.Errorf("answering: %w", err)
+		}
+	}
+}
+
+// peer names the user on the other side, and refuses all but root and the
+// HSM's own user.
+func peer(conn *net.UnixConn) (partition.Operator, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", err)
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", err)
+	}
+	if credErr != nil {
+		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", credErr)
+	}
+	if uid := int(cred.Uid); uid != 0 && uid != os.Getuid() {
+		return partition.Operator{}, fmt.Errorf("uid %d may not administer this HSM", uid)
+	}
+	return localOperator(int(cred.Uid)), nil
+}
+
+// LocalOperator is the user that this process runs as.
+func LocalOperator() partition.Operator { return localOperator(os.Getuid()) }
+
+func localOperator(uid int) partition.Operator {
+	name := "uid " + strconv.Itoa(uid)
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		name = u.Username
+	}
+	return partition.Operator{Name: name, From: "local"}
+}
+
+// localTerminal is the shell's end of the socket.
+type localTerminal struct {
+	lines *bufio.Scanner
+	enc   *json.Encoder
+}
+
+func newLocalTerminal(conn io.ReadWriter) *localTerminal {
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, maxLine)
+	return &localTerminal{lines, json.NewEncoder(conn)}
+}
+
+// read decodes one line strictly.
+func (t *localTerminal) read(v any) error {
+	if !t.lines.Scan() {
+		if err := t.lines.Err(); err != nil {
+			return err
+		}
+		return io.EOF
+	}
+	dec := json.NewDecoder(bytes.NewReader(t.lines.Bytes()))
+	dec.DisallowUnknownFields()
+	return dec.Decode(v)
+}
+
+func (t *localTerminal) send(m message) error { return t.enc.Encode(m) }
+
+func (t *localTerminal) Write(p []byte) (int, error) {
+	if err := t.send(message{Out: string(p)}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (t *localTerminal) Ask(prompt string, secret bool) (string, error) {
+	if err := t.send(message{Ask: prompt, Secret: secret}); err != nil {
+		return "", err
+	}
+	var a answer
+	if err := t.read(&a); err != nil {
+		return "", fmt.Errorf("reading the answer: %w", err)
+	}
+	if a.Abort {
+		return "", errNoAnswer
+	}
+	return a.Text, nil
+}
+
+var errNoAnswer = errors.New("there was no answer; nothing was changed")
+
+// Caller is the administrator's end of the socket: it sends command lines to a
+// running HSM and lets a terminal of its own print and ask.
+type Caller struct {
+	conn net.Conn
+	t    *localTerminal
+	term Terminal
+}
+
+// DialLocal reaches the HSM that serves the socket.
+func DialLocal(path string, term Terminal) (*Caller, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return &Caller{conn, newLocalTerminal(conn), term}, nil
+}
+
+// Run runs one command there and returns its result.
+func (c *Caller) Run(req Request) (int, error) {
+	if err := c.t.enc.Encode(req); err != nil {
+		return 0, fmt.Errorf("sending the command: %w", err)
+	}
+	for {
+		var m message
+		if err := c.t.read(&m); err != nil {
+			return 0, fmt.Errorf("the HSM went away: %w", err)
+		}
+		switch {
+		case m.Result != nil:
+			return *m.Result, nil
+		case m.Ask != "":
+			text, err := c.term.Ask(m.Ask, m.Secret)
+			if err := c.t.enc.Encode(answer{Text: text, Abort: err != nil}); err != nil {
+				return 0, fmt.Errorf("sending the answer: %w", err)
+			}
+		default:
+			if _, err := io.WriteString(c.term, m.Out); err != nil {
+				return 0, err
+			}
+		}
+	}
+}
+
+// Close ends the session.
+func (c *Caller) Close() error { return c.conn.Close() }

@@ -1,0 +1,398 @@
+package partition
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/store"
+)
+
+// ClientStatus describes a registered client.
+type ClientStatus struct {
+	Name        string    `json:"name"`
+	Address     string    `json:"address,omitempty"`
+	Hostname    string    `json:"hostname,omitempty"`
+	Fingerprint string    `json:"fingerprint"`
+	Registered  time.Time `json:"registered"`
+	Partitions  []string  `json:"partitions"`
+}
+
+// Registration is what makes a client: its name, where it calls from (exactly
+// one of Address and Hostname) and the certificate that it shows.
+type Registration struct {
+	Name        string
+	Address     string
+	Hostname    string
+	Certificate []byte // PEM, one certificate
+	// Replace takes an existing registration of this name away first.
+	Replace bool
+}
+
+func (h *HSM) loadClients(tx *store.Tx) error {
+	for id, err := range tx.Records(kindClient) {
+		if err != nil {
+			return fmt.Errorf("reading clients: %w", err)
+		}
+		c := new(clientRecord)
+		if err := load(tx, kindClient, id, c); err != nil {
+			return err
+		}
+		h.clients[c.Fingerprint] = c
+	}
+	return nil
+}
+
+// without returns a copy that the partition is not assigned to.
+func (c *clientRecord) without(id object.ID) *clientRecord {
+	fresh := *c
+	fresh.Partitions = slices.DeleteFunc(slices.Clone(c.Partitions), func(other object.ID) bool { return other == id })
+	return &fresh
+}
+
+// clientNamed and clientsOf need mu.
+func (h *HSM) clientNamed(name string) (*clientRecord, error) {
+	for _, c := range h.clients {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return nil, object.Errorf(object.ErrObjectNotFound, "there is no client %q; `client list` shows those that are", name)
+}
+
+func (h *HSM) clientsOf(id object.ID) []*clientRecord {
+	var list []*clientRecord
+	for _, c := range h.clients {
+		if slices.Contains(c.Partitions, id) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// RegisterClient admits a client by its certificate and address. With Replace
+// an earlier registration of the name goes, with its partitions and its live
+// connections, in the same step.
+func (o *Officer) RegisterClient(ctx context.Context, r Registration) error {
+	h := o.h
+	return h.administer(ctx, o.who, "client.register", r.Name, func() error {
+		fresh, err := r.record(h.now())
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		old, _ := h.clientNamed(r.Name)
+		if old != nil && !r.Replace {
+			return object.Errorf(object.ErrExists, "client %q is registered already; remove it with `client delete -client %s`, or register with -replace", r.Name, r.Name)
+		}
+		if other := h.clients[fresh.Fingerprint]; other != nil && other != old {
+			return object.Errorf(object.ErrExists, "this certificate is registered already, for client %q; each client needs a certificate of its own", other.Name)
+		}
+		if old == nil && len(h.clients) >= MaxClients {
+			return object.Errorf(object.ErrBusy, "%d clients, and no more fit; delete one first", len(h.clients))
+		}
+		if err := h.store.Update(func(tx *store.Tx) error { return save(tx, kindClient, fresh.Name, fresh) }); err != nil {
+			return err
+		}
+		if old != nil {
+			delete(h.clients, old.Fingerprint)
+			h.disconnect(old.Fingerprint)
+		}
+		h.clients[fresh.Fingerprint] = fresh
+		return nil
+	})
+}
+
+func (r *Registration) record(now time.Time) (*clientRecord, error) {
+	if err := checkName("client name", r.Name); err != nil {
+		return nil, err
+	}
+	c := &clientRecord{Name: r.Name, Registered: now.UTC()}
+	switch {
+	case (r.Address == "") == (r.Hostname == ""):
+		return nil, object.Errorf(object.ErrArgumentsBad, "a client is registered by exactly one of -ip and -hostname")
+	case r.Address != "":
+		addr, err := netip.ParseAddr(r.Address)
+		if err != nil {
+			return nil, object.Errorf(object.ErrArgumentsBad, "-ip %q is not an IP address", r.Address)
+		}
+		c.Address = addr.Unmap()
+	default:
+		if err := checkName("-hostname", r.Hostname); err != nil {
+			return nil, err
+		}
+		c.Hostname = strings.ToLower(r.Hostname)
+	}
+	block, rest := pem.Decode(r.Certificate)
+	if block == nil || block.Type != "CERTIFICATE" || len(strings.TrimSpace(string(rest))) > 0 {
+		return nil, object.Errorf(object.ErrArgumentsBad, "the certificate of client %q is not one PEM CERTIFICATE block", r.Name)
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, object.Errorf(object.ErrArgumentsBad, "the certificate of client %q does not parse: %v", r.Name, err)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	c.Certificate, c.Fingerprint = block.Bytes, hex.EncodeToString(sum[:])
+	return c, nil
+}
+
+// DeleteClient takes a client's registration away and ends its connections.
+func (o *Officer) DeleteClient(ctx context.Context, name string) error {
+	h := o.h
+	return h.administer(ctx, o.who, "client.delete", name, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		c, err := h.clientNamed(name)
+		if err != nil {
+			return err
+		}
+		if err := h.store.Update(func(tx *store.Tx) error { return tx.DeleteRecord(kindClient, name) }); err != nil {
+			return err
+		}
+		delete(h.clients, c.Fingerprint)
+		h.disconnect(c.Fingerprint)
+		return nil
+	})
+}
+
+// AssignPartition lets a client reach a partition.
+func (o *Officer) AssignPartition(ctx context.Context, client, name string) error {
+	h := o.h
+	return h.administer(ctx, o.who, "client.assignPartition", client+" "+name, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		c, err := h.clientNamed(client)
+		if err != nil {
+			return err
+		}
+		p, err := h.partitionNamed(name)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(c.Partitions, p.id) {
+			return object.Errorf(object.ErrExists, "partition %s is assigned to client %s already", p.label, c.Name)
+		}
+		fresh := *c
+		fresh.Partitions = append(slices.Clone(c.Partitions), p.id)
+		if err := h.store.Update(func(tx *store.Tx) error { return save(tx, kindClient, c.Name, &fresh) }); err != nil {
+			return err
+		}
+		h.clients[c.Fingerprint] = &fresh
+		return nil
+	})
+}
+
+// RevokePartition takes a partition from a client and ends its connections.
+func (o *Officer) RevokePartition(ctx context.Context, client, name string) error {
+	h := o.h
+	return h.administer(ctx, o.who, "client.revokePartition", client+" "+name, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		c, err := h.clientNamed(client)
+		if err != nil {
+			return err
+		}
+		p, err := h.partitionNamed(name)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(c.Partitions, p.id) {
+			return object.Errorf(object.ErrNotAssigned, "partition %s is not assigned to client %s", p.label, c.Name)
+		}
+		fresh := c.without(p.id)
+		if err := h.store.Update(func(tx *store.Tx) error { return save(tx, kindClient, c.Name, fresh) }); err != nil {
+			return err
+		}
+		h.clients[c.Fingerprint] = fresh
+		h.disconnect(c.Fingerprint)
+		return nil
+	})
+}
+
+// SetAddressCheck says whether a client must come from the address that it is
+// registered for. It is on unless it was turned off.
+func (o *Officer) SetAddressCheck(ctx context.Context, on bool) error {
+	h := o.h
+	return h.administer(ctx, o.who, "ntls.ipcheck", fmt.Sprint(on), func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		err := h.store.Update(func(tx *store.Tx) error {
+			var record hsmRecord
+			if err := load(tx, kindHSM, kindHSM, &record); err != nil {
+				return err
+			}
+			record.AddressCheck = on
+			return save(tx, kindHSM, kindHSM, &record)
+		})
+		if err != nil {
+			return err
+		}
+		h.addressCheck = on
+		return nil
+	})
+}
+
+// Clients lists every registered client, by name.
+func (h *HSM) Clients() []ClientStatus {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	list := make([]ClientStatus, 0, len(h.clients))
+	for _, c := range h.clients {
+		s := ClientStatus{Name: c.Name, Hostname: c.Hostname, Fingerprint: c.Fingerprint, Registered: c.Registered, Partitions: []string{}}
+		if c.Address.IsValid() {
+			s.Address = c.Address.String()
+		}
+		for _, id := range c.Partitions {
+			if p := h.partitions[id]; p != nil {
+				s.Partitions = append(s.Partitions, p.label)
+			}
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b ClientStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Client describes one registered client.
+func (h *HSM) Client(name string) (ClientStatus, error) {
+	for _, c := range h.Clients() {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	_, err := h.clientNamed(name)
+	return ClientStatus{}, err
+}
+
+// Attachment is one connection of a registered client.
+type Attachment struct {
+	h           *HSM
+	name        string
+	fingerprint string
+	remote      string
+}
+
+// Attach admits a connection by the certificate's fingerprint (SHA-256, hex),
+// which the TLS handshake has proved, and by the address it comes from.
+func (h *HSM) Attach(ctx context.Context, fingerprint string, remote netip.AddrPort) (*Attachment, error) {
+	a, err := h.attach(ctx, fingerprint, remote)
+	if err != nil {
+		if jerr := h.recordRefusal("client.attach", fingerprint, remote.String(), err); jerr != nil {
+			return nil, jerr
+		}
+		return nil, err
+	}
+	return a, nil
+}
+
+func (h *HSM) attach(ctx context.Context, fingerprint string, remote netip.AddrPort) (*Attachment, error) {
+	h.mu.RLock()
+	c, check := h.clients[fingerprint], h.addressCheck
+	h.mu.RUnlock()
+	if c == nil {
+		return nil, object.Errorf(object.ErrNotRegistered, "no client has the certificate with fingerprint %s; register it with `client register`", fingerprint)
+	}
+	if check {
+		if err := h.checkAddress(ctx, c, remote.Addr().Unmap()); err != nil {
+			return nil, err
+		}
+	}
+	return &Attachment{h: h, name: c.Name, fingerprint: fingerprint, remote: remote.String()}, nil
+}
+
+func (h *HSM) checkAddress(ctx context.Context, c *clientRecord, from netip.Addr) error {
+	if c.Hostname == "" {
+		if c.Address == from.WithZone("") {
+			return nil
+		}
+		return object.Errorf(object.ErrAddress, "client %s is registered for %v and calls from %v; register it with -ip %v -replace", c.Name, c.Address, from, from)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	addrs, err := h.lookup(ctx, c.Hostname)
+	if err != nil {
+		return object.Errorf(object.ErrAddress, "client %s is registered for host name %s, which does not resolve here", c.Name, c.Hostname)
+	}
+	for _, a := range addrs {
+		if a.Unmap().WithZone("") == from.WithZone("") {
+			return nil
+		}
+	}
+	return object.Errorf(object.ErrAddress, "client %s is registered for host name %s, which is not %v", c.Name, c.Hostname, from)
+}
+
+// record returns the attachment's registration as it is now.
+func (a *Attachment) record() (*clientRecord, error) {
+	a.h.mu.RLock()
+	defer a.h.mu.RUnlock()
+	if c := a.h.clients[a.fingerprint]; c != nil {
+		return c, nil
+	}
+	return nil, object.Errorf(object.ErrNotRegistered, "the registration of client %s was taken away", a.name)
+}
+
+// Partitions lists what is assigned to the client.
+func (a *Attachment) Partitions() ([]object.PartitionInfo, error) {
+	c, err := a.record()
+	if err != nil {
+		return nil, err
+	}
+	a.h.mu.RLock()
+	defer a.h.mu.RUnlock()
+	var list []object.PartitionInfo
+	for _, id := range c.Partitions {
+		if p := a.h.partitions[id]; p != nil {
+			list = append(list, object.PartitionInfo{Label: p.label, Serial: p.serial})
+		}
+	}
+	return list, nil
+}
+
+// OpenSession opens a session on an assigned partition, by label or serial
+// number; an empty name is the only one that is assigned.
+func (a *Attachment) OpenSession(name string) (*Session, error) {
+	c, err := a.record()
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.h.assigned(c, name)
+	if err != nil {
+		if jerr := a.h.recordRefusal("session.open", a.name, a.remote, err); jerr != nil {
+			return nil, jerr
+		}
+		return nil, err
+	}
+	return &Session{h: a.h, p: p, client: a.name, remote: a.remote}, nil
+}
+
+// assigned tells no difference between a partition that is not there and one
+// that is another's.
+func (h *HSM) assigned(c *clientRecord, name string) (*partition, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if name == "" {
+		if len(c.Partitions) != 1 {
+			return nil, object.Errorf(object.ErrNotAssigned, "client %s has %d partitions; name one, or assign one with `client assignPartition -c %s -p PARTITION`", c.Name, len(c.Partitions), c.Name)
+		}
+		if p := h.partitions[c.Partitions[0]]; p != nil {
+			return p, nil
+		}
+		return nil, errors.New("assigned partition is missing")
+	}
+	if p, err := h.partitionNamed(name); err == nil && slices.Contains(c.Partitions, p.id) {
+		return p, nil
+	}
+	return nil, object.Errorf(object.ErrNotAssigned, "partition %q is not assigned to client %s; assign it with `client assignPartition -c %s -p %s`", name, c.Name, c.Name, name)
+}

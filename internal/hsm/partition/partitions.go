@@ -1,0 +1,319 @@
+package partition
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"moongate/internal/hsm/mech"
+	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/store"
+)
+
+// partition is one partition in memory. While nobody is logged in it holds no
+// key and no object.
+type partition struct {
+	id            object.ID
+	label, serial string
+	created       time.Time
+
+	// changes admits one change at a time, so that memory follows the store
+	// in the store's order.
+	changes sync.Mutex
+
+	// mu guards what follows.
+	mu     sync.RWMutex
+	logins int
+	// deleted is set, once, when the partition is gone from the store.
+	deleted bool
+	key     *store.PartitionKey
+	objects map[object.ID]*entry
+	order   []*entry // by handle
+}
+
+// entry is an object of an active partition. Its attributes are replaced as a
+// whole, under partition.mu; its key is parsed when it is first used.
+type entry struct {
+	id     object.ID
+	handle uint64
+	attrs  object.Template
+	parsed func() (*mech.Key, error)
+}
+
+// PartitionStatus describes a partition to an administrator.
+type PartitionStatus struct {
+	ID      object.ID    `json:"id"`
+	Label   string       `json:"label"`
+	Serial  string       `json:"serial"`
+	Created time.Time    `json:"created"`
+	Active  bool         `json:"active"`
+	Roles   []RoleStatus `json:"roles"`
+	Clients []string     `json:"clients"`
+}
+
+// RoleStatus describes a role of a partition.
+type RoleStatus struct {
+	Role        string `json:"role"`
+	Initialized bool   `json:"initialized"`
+	Failures    int    `json:"failed_logins"`
+	Locked      bool   `json:"locked"`
+}
+
+func (h *HSM) loadPartitions(tx *store.Tx) error {
+	for id, err := range tx.Records(kindPartition) {
+		if err != nil {
+			return fmt.Errorf("reading partitions: %w", err)
+		}
+		var record partitionRecord
+		if err := load(tx, kindPartition, id, &record); err != nil {
+			return err
+		}
+		h.partitions[record.ID] = newPartition(&record)
+	}
+	return nil
+}
+
+func newPartition(record *partitionRecord) *partition {
+	return &partition{id: record.ID, label: record.Label, serial: record.Serial, created: record.Created}
+}
+
+// partitionNamed finds a partition by label or serial number. The caller holds mu.
+func (h *HSM) partitionNamed(name string) (*partition, error) {
+	for _, p := range h.partitions {
+		if p.label == name || p.serial == name {
+			return p, nil
+		}
+	}
+	return nil, object.Errorf(object.ErrObjectNotFound, "there is no partition %q; `partition list` shows those that are", name)
+}
+
+// CreatePartition makes an empty partition whose roles have no password yet.
+func (o *Officer) CreatePartition(ctx context.Context, label string) error {
+	h := o.h
+	return h.administer(ctx, o.who, "partition.create", label, func() error {
+		if err := checkName("partition", label); err != nil {
+			return err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if _, err := h.partitionNamed(label); err == nil {
+			return object.Errorf(object.ErrExists, "there is a partition %q already; choose another label", label)
+		}
+		if len(h.partitions) >= MaxPartitions {
+			return object.Errorf(object.ErrBusy, "%d partitions, and no more fit; delete one first", len(h.partitions))
+		}
+		record := partitionRecord{ID: object.NewID(), Label: label, Serial: newSerial(), Created: h.now().UTC(), Roles: map[string]*roleRecord{}}
+		err := h.store.Update(func(tx *store.Tx) error {
+			if err := tx.CreatePartition(record.ID); err != nil {
+				return err
+			}
+			return save(tx, kindPartition, partitionKey(record.ID), &record)
+		})
+		if err != nil {
+			return err
+		}
+		h.partitions[record.ID] = newPartition(&record)
+		return nil
+	})
+}
+
+// DeletePartition destroys a partition with every key in it, takes it from the
+// clients that it was assigned to, and ends their connections.
+func (o *Officer) DeletePartition(ctx context.Context, name string) error {
+	h := o.h
+	return h.administer(ctx, o.who, "partition.delete", name, func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		p, err := h.partitionNamed(name)
+		if err != nil {
+			return err
+		}
+		assigned := h.clientsOf(p.id)
+		err = h.store.Update(func(tx *store.Tx) error {
+			if err := tx.DeletePartition(p.id); err != nil {
+				return err
+			}
+			for _, c := range assigned {
+				if err := save(tx, kindClient, c.Name, c.without(p.id)); err != nil {
+					return err
+				}
+			}
+			return tx.DeleteRecord(kindPartition, partitionKey(p.id))
+		})
+		if err != nil {
+			return err
+		}
+		delete(h.partitions, p.id)
+		p.deactivate(true)
+		for _, c := range assigned {
+			*c = *c.without(p.id)
+			h.disconnect(c.Fingerprint)
+		}
+		return nil
+	})
+}
+
+// InitCryptoOfficer gives a partition its Crypto Officer, and with the role
+// the key that its objects will be sealed under. It is done once: a second
+// time would lose every key.
+func (o *Officer) InitCryptoOfficer(ctx context.Context, name string, pw []byte) error {
+	h := o.h
+	return h.administer(ctx, o.who, "role.init", name+" co", func() error {
+		id, err := h.idOf(name)
+		if err != nil {
+			return err
+		}
+		key := store.NewPartitionKey()
+		defer clear(key[:])
+		role, err := h.seal(id, object.RoleCryptoOfficer, key, pw)
+		if err != nil {
+			return err
+		}
+		return h.putRole(id, object.RoleCryptoOfficer, role, false)
+	})
+}
+
+// UnlockRole sets a role's count of wrong passwords back to zero.
+func (o *Officer) UnlockRole(ctx context.Context, name string, role object.Role) error {
+	h := o.h
+	return h.administer(ctx, o.who, "role.unlock", name+" "+role.String(), func() error {
+		if err := checkRole(role); err != nil {
+			return err
+		}
+		id, err := h.idOf(name)
+		if err != nil {
+			return err
+		}
+		return h.store.Update(func(tx *store.Tx) error {
+			record, r, err := loadRole(tx, id, role)
+			if err != nil {
+				return err
+			}
+			r.Password.Failures, r.Password.Last = 0, time.Time{}
+			return save(tx, kindPartition, partitionKey(id), record)
+		})
+	})
+}
+
+// InitCryptoUser gives a partition its Crypto User, by the Crypto Officer's
+// password. A Crypto User that exists gets the new password.
+func (h *HSM) InitCryptoUser(ctx context.Context, who Operator, name string, officer, user []byte) error {
+	return h.administer(ctx, who, "role.init", name+" cu", func() error {
+		return h.reseal(ctx, name, object.RoleCryptoOfficer, officer, object.RoleCryptoUser, user)
+	})
+}
+
+// ChangePassword gives a role a new password, by its old one.
+func (h *HSM) ChangePassword(ctx context.Context, who Operator, name string, role object.Role, old, fresh []byte) error {
+	return h.administer(ctx, who, "role.password", name+" "+role.String(), func() error {
+		if err := checkRole(role); err != nil {
+			return err
+		}
+		return h.reseal(ctx, name, role, old, role, fresh)
+	})
+}
+
+// reseal opens the partition's key as one role and seals it for another.
+func (h *HSM) reseal(ctx context.Context, name string, opener object.Role, opening []byte, role object.Role, fresh []byte) error {
+	if err := checkPassword(fresh); err != nil {
+		return err
+	}
+	id, err := h.idOf(name)
+	if err != nil {
+		return err
+	}
+	key, err := h.openRole(ctx, id, opener, opening)
+	if err != nil {
+		return err
+	}
+	defer clear(key[:])
+	sealed, err := h.seal(id, role, key, fresh)
+	if err != nil {
+		return err
+	}
+	return h.putRole(id, role, sealed, true)
+}
+
+func (h *HSM) putRole(id object.ID, role object.Role, r *roleRecord, replace bool) error {
+	return h.store.Update(func(tx *store.Tx) error {
+		var record partitionRecord
+		if err := load(tx, kindPartition, partitionKey(id), &record); err != nil {
+			return err
+		}
+		if record.Roles[role.String()] != nil && !replace {
+			return object.Errorf(object.ErrExists, "%v of partition %s has a password; it is changed with the old one, by `role changePw -partition %s -role %v`",
+				role, record.Label, record.Label, role)
+		}
+		if record.Roles == nil {
+			record.Roles = map[string]*roleRecord{}
+		}
+		record.Roles[role.String()] = r
+		return save(tx, kindPartition, partitionKey(id), &record)
+	})
+}
+
+func (h *HSM) idOf(name string) (object.ID, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	p, err := h.partitionNamed(name)
+	if err != nil {
+		return object.ID{}, err
+	}
+	return p.id, nil
+}
+
+// Partitions lists every partition, by label.
+func (h *HSM) Partitions() ([]PartitionStatus, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	list := make([]PartitionStatus, 0, len(h.partitions))
+	err := h.store.View(func(tx *store.Tx) error {
+		for _, p := range h.partitions {
+			var record partitionRecord
+			if err := load(tx, kindPartition, partitionKey(p.id), &record); err != nil {
+				return err
+			}
+			list = append(list, h.describe(p, &record))
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b PartitionStatus) int { return cmp.Compare(a.Label, b.Label) })
+	return list, err
+}
+
+// Partition describes one partition, by label or serial number.
+func (h *HSM) Partition(name string) (PartitionStatus, error) {
+	list, err := h.Partitions()
+	if err != nil {
+		return PartitionStatus{}, err
+	}
+	for _, p := range list {
+		if p.Label == name || p.Serial == name {
+			return p, nil
+		}
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	_, err = h.partitionNamed(name)
+	return PartitionStatus{}, err
+}
+
+// describe needs mu.
+func (h *HSM) describe(p *partition, record *partitionRecord) PartitionStatus {
+	s := PartitionStatus{ID: p.id, Label: p.label, Serial: p.serial, Created: p.created, Active: p.active()}
+	for _, role := range both {
+		status := RoleStatus{Role: role.String()}
+		if r := record.Roles[role.String()]; r != nil {
+			status.Initialized, status.Failures, status.Locked = true, r.Password.Failures, r.Password.Failures >= maxFailures
+		}
+		s.Roles = append(s.Roles, status)
+	}
+	for _, c := range h.clientsOf(p.id) {
+		s.Clients = append(s.Clients, c.Name)
+	}
+	slices.Sort(s.Clients)
+	return s
+}

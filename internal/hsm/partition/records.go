@@ -1,0 +1,97 @@
+package partition
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"moongate/internal/hsm/mech"
+	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/store"
+)
+
+// Kinds of administrative records in the store; each is JSON, sealed there.
+const (
+	kindHSM       = "hsm"       // one, id "hsm"
+	kindPartition = "partition" // by the partition's ID
+	kindClient    = "client"    // by the client's name
+)
+
+// hsmRecord is the appliance itself.
+type hsmRecord struct {
+	Label   string    `json:"label"`
+	Serial  string    `json:"serial"`
+	Created time.Time `json:"created"`
+	FIPS    bool      `json:"fips"`
+	// AddressCheck: a client must come from the address it is registered for.
+	AddressCheck bool `json:"address_check"`
+	// Officer is the HSM's Security Officer. It opens no key: Verifier is
+	// what a right password derives.
+	Officer  password `json:"officer"`
+	Verifier []byte   `json:"verifier"`
+}
+
+// partitionRecord is one partition and its roles.
+type partitionRecord struct {
+	ID      object.ID `json:"id"`
+	Label   string    `json:"label"`
+	Serial  string    `json:"serial"`
+	Created time.Time `json:"created"`
+	// Roles holds those that have a password, by object.Role.String.
+	Roles map[string]*roleRecord `json:"roles"`
+}
+
+// roleRecord is a role's password: the partition's key sealed under what the
+// password and the device root key derive together. A right password is one
+// that opens it.
+type roleRecord struct {
+	Password password `json:"password"`
+	Key      []byte   `json:"key"`
+}
+
+// password is how one is derived, and how often it was wrong in a row.
+type password struct {
+	KDF      mech.KDF  `json:"kdf"`
+	Failures int       `json:"failures"`
+	Last     time.Time `json:"last_failure,omitzero"`
+}
+
+// clientRecord is one registered client.
+type clientRecord struct {
+	Name string `json:"name"`
+	// Exactly one of Address and Hostname is set.
+	Address  netip.Addr `json:"address,omitzero"`
+	Hostname string     `json:"hostname,omitempty"`
+	// Certificate is DER; Fingerprint its SHA-256 in hex.
+	Certificate []byte      `json:"certificate"`
+	Fingerprint string      `json:"fingerprint"`
+	Registered  time.Time   `json:"registered"`
+	Partitions  []object.ID `json:"partitions"`
+}
+
+// load reads the record into v; the error is object.ErrObjectNotFound where
+// there is none.
+func load(tx *store.Tx, kind, id string, v any) error {
+	raw, err := tx.Record(kind, id)
+	if err != nil {
+		return fmt.Errorf("reading %s record: %w", kind, err)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("decoding %s record: %w", kind, err)
+	}
+	return nil
+}
+
+func save(tx *store.Tx, kind, id string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encoding %s record: %w", kind, err)
+	}
+	if err := tx.PutRecord(kind, id, raw); err != nil {
+		return fmt.Errorf("writing %s record: %w", kind, err)
+	}
+	return nil
+}
+
+func partitionKey(id object.ID) string { return id.String() }
