@@ -19,7 +19,10 @@ type report struct {
 	Warmup      string  `json:"warmup"`
 	Measure     string  `json:"measure"`
 	Classic     bool    `json:"classic,omitempty"`
-	Rows        []row   `json:"rows"`
+	// Others is the share of all cores that other programs had while it was
+	// measured, 0 to 1, over all repetitions of all contestants.
+	Others stat.Summary `json:"others"`
+	Rows   []row        `json:"rows"`
 }
 
 // row is one contestant's figures for one metric of a scenario.
@@ -45,11 +48,16 @@ func newReport(m machine, o options, measured []measurement) report {
 		Machine: m, Repetitions: o.effort.repetitions, Classic: o.classic,
 		Warmup: o.effort.warmup.String(), Measure: o.effort.measure.String(),
 	}
+	var others []float64
 	for _, m := range measured {
+		for _, results := range m.results {
+			others = append(others, sample(results, func(r load.Result) float64 { return r.Others })...)
+		}
 		for _, metric := range m.scenario.metrics {
 			r.Rows = append(r.Rows, rows(m, metric)...)
 		}
 	}
+	r.Others = stat.Summarize(others)
 	return r
 }
 

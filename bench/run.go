@@ -51,6 +51,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 			}
 		},
 	}
+	machine := describeMachine(contestants)
 	var measured []measurement
 	for _, s := range chosen {
 		m, err := b.measure(ctx, s)
@@ -59,7 +60,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		}
 		measured = append(measured, m)
 	}
-	r := newReport(describeMachine(contestants), o, measured)
+	r := newReport(machine, o, measured)
 	if o.json {
 		return r.writeJSON(stdout)
 	}

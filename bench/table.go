@@ -62,6 +62,7 @@ func (r report) caption() string {
 		"",
 		fmt.Sprintf("Medians of %d repetitions of %s after %s of warm-up, contestants in turn; client, contestant and origin", r.Repetitions, r.Measure, r.Warmup),
 		"share the cores: compare ratios, not absolutes. CPU µs: processor time of the contestant's own processes per answer.",
+		fmt.Sprintf("Other programs had %.0f %% of the cores meanwhile (%.0f to %.0f).", 100*r.Others.Median, 100*r.Others.Min, 100*r.Others.Max),
 		"moongate÷: Moongate's figure over this one, the median of the repetitions' ratios; for ms less is better.",
 		"Each connection is a full handshake, with its own upstream connection (nginx+pool: a kept one); each contestant logs.",
 		"Squid and nginx keep their keys in files and in their own memory. Moongate's are in the HSM, a process of its own that it",

@@ -24,12 +24,25 @@ type process struct {
 	cpu         time.Duration // user and system, of all its threads
 }
 
-// readCPU sums the processor time of each watched process and its living
-// descendants, and of this process.
-func readCPU(watch map[string]int) (map[string]time.Duration, error) {
+// reading is the processor time taken up to a moment.
+type reading struct {
+	processes  map[string]time.Duration // each watched process with its living descendants
+	busy, idle time.Duration            // of all cores
+}
+
+// readCPU reads the times of the watched processes and of this one.
+func readCPU(watch map[string]int) (reading, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return reading{}, fmt.Errorf("reading the machine's times: %w", err)
+	}
+	busy, idle, err := parseMachine(stat)
+	if err != nil {
+		return reading{}, fmt.Errorf("reading the machine's times: %w", err)
+	}
 	processes, err := listProcesses()
 	if err != nil {
-		return nil, err
+		return reading{}, err
 	}
 	children := map[int][]process{}
 	byPID := map[int]process{}
@@ -45,25 +58,54 @@ func readCPU(watch map[string]int) (map[string]time.Duration, error) {
 		}
 		return sum
 	}
-	cpu := map[string]time.Duration{selfName: byPID[os.Getpid()].cpu}
+	r := reading{busy: busy, idle: idle, processes: map[string]time.Duration{selfName: byPID[os.Getpid()].cpu}}
 	for name, pid := range watch {
 		p, alive := byPID[pid]
 		if !alive {
-			return nil, fmt.Errorf("%s, process %d, is gone", name, pid)
+			return reading{}, fmt.Errorf("%s, process %d, is gone", name, pid)
 		}
-		cpu[name] = total(p)
+		r.processes[name] = total(p)
 	}
-	return cpu, nil
+	return r, nil
 }
 
-// since is what each process took between two readings. A descendant that
-// ended in between can only make it smaller.
-func since(before, after map[string]time.Duration) map[string]time.Duration {
-	took := make(map[string]time.Duration, len(after))
-	for name, cpu := range after {
-		took[name] = max(0, cpu-before[name])
+// since is what each process took after an earlier reading, and the share of
+// all cores that went to anything else. A descendant that ended in between
+// only makes its process's time smaller.
+func (r reading) since(earlier reading) (map[string]time.Duration, float64) {
+	took := make(map[string]time.Duration, len(r.processes))
+	others := r.busy - earlier.busy
+	for name, cpu := range r.processes {
+		took[name] = max(0, cpu-earlier.processes[name])
+		others -= took[name]
 	}
-	return took
+	all := r.busy - earlier.busy + r.idle - earlier.idle
+	if all <= 0 {
+		return took, 0
+	}
+	return took, max(0, others.Seconds()/all.Seconds())
+}
+
+// parseMachine reads the first line of /proc/stat (proc(5)): user, nice,
+// system, idle, iowait, irq, softirq, steal; what follows is in user already.
+func parseMachine(stat []byte) (busy, idle time.Duration, err error) {
+	line, _, _ := bytes.Cut(stat, []byte("\n"))
+	fields := bytes.Fields(line)
+	if len(fields) < 9 || string(fields[0]) != "cpu" {
+		return 0, 0, errors.New("no line for all cores")
+	}
+	for i, field := range fields[1:9] {
+		n, err := strconv.Atoi(string(field))
+		if err != nil {
+			return 0, 0, err
+		}
+		if i == 3 || i == 4 {
+			idle += time.Duration(n) * tick
+		} else {
+			busy += time.Duration(n) * tick
+		}
+	}
+	return busy, idle, nil
 }
 
 func listProcesses() ([]process, error) {

@@ -58,6 +58,9 @@ type Result struct {
 	// CPU is the time consumed in the window by each watched process, and
 	// by the load itself as "load".
 	CPU map[string]time.Duration `json:"cpu"`
+	// Others is the share of all cores that neither the load nor a watched
+	// process had, and that was not idle: how far to trust the rest.
+	Others float64 `json:"others"`
 }
 
 // Rate is checked answers per second.

@@ -74,6 +74,7 @@ func work(ctx context.Context, job Job) (Result, error) {
 type window struct {
 	start, end time.Time
 	cpu        map[string]time.Duration
+	others     float64
 }
 
 // watch waits for the warm-up, then for the window to pass.
@@ -94,7 +95,7 @@ func (w *window) watch(ctx context.Context, job Job) error {
 	if err != nil {
 		return err
 	}
-	w.cpu = since(before, after)
+	w.cpu, w.others = after.since(before)
 	return nil
 }
 
@@ -182,5 +183,6 @@ func (r *run) result(w window) (Result, error) {
 		Used:    int(r.next.Load()),
 		Session: r.client.session(),
 		CPU:     w.cpu,
+		Others:  w.others,
 	}, nil
 }
