@@ -17,6 +17,8 @@ import (
 var layers = map[string][]string{
 	// Leaves.
 	"internal/durable": {},
+	// selfsign asks a crypto.Signer for one signature: cmu and embedded share it.
+	"internal/selfsign": {},
 	"internal/audit":   {"internal/durable"},
 
 	// The HSM. Only partition says yes or no; server never sees a key.
@@ -51,11 +53,11 @@ var layers = map[string][]string{
 	// Programs only wire.
 	"cmd/moongate-hsm": {"internal/hsm/...", "internal/audit", "internal/durable"},
 	"cmd/moongate":     {"internal/embedded", "internal/gw/daemon"},
-	"cmd/cmu":          {"client", "internal/hsm/object"},
+	"cmd/cmu":          {"client", "internal/hsm/object", "internal/selfsign", "internal/durable"},
 
 	// embedded is `moongate up`: it provisions an HSM and a gateway and
 	// supervises them as two processes; it never opens the HSM's store.
-	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "client", "internal/durable"},
+	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "internal/selfsign", "client", "internal/durable"},
 
 	// keystest is for the tests of the packages that use keys.
 	"internal/gw/keys/keystest": {"internal/gw/keys", "internal/gw/flow"},

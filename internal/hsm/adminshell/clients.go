@@ -2,7 +2,11 @@ package adminshell
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -11,19 +15,40 @@ import (
 )
 
 func (s *Shell) clientRegister(ctx context.Context, a args) error {
+	certificate, err := s.clientCertificate(a)
+	if err != nil {
+		return err
+	}
 	o, err := s.asOfficer(ctx)
 	if err != nil {
 		return err
 	}
 	err = o.RegisterClient(ctx, partition.Registration{
 		Name: a.get("client"), Address: a.get("ip"), Hostname: a.get("hostname"),
-		Certificate: a.files["certificate"], Replace: a.has("replace"),
+		Certificate: certificate, Replace: a.has("replace"),
 	})
 	if err != nil {
 		return err
 	}
 	s.successful("client register")
 	return nil
+}
+
+// clientCertificate is the certificate that came with the command, or the one
+// in the inbox whose base name is the address or host name to be registered.
+func (s *Shell) clientCertificate(a args) ([]byte, error) {
+	if a.has("certificate") {
+		return a.files["certificate"], nil
+	}
+	name := a.get("ip") + a.get("hostname") + ".pem"
+	if !filepath.IsLocal(name) || filepath.Base(name) != name {
+		return nil, fmt.Errorf("%w: %q is no address or host name", errUsage, strings.TrimSuffix(name, ".pem"))
+	}
+	content, err := os.ReadFile(filepath.Join(s.appliance.Inbox, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no %s in the inbox %s; copy the client's certificate there, or name it with -certificate", name, s.appliance.Inbox)
+	}
+	return content, err
 }
 
 func (s *Shell) clientDelete(ctx context.Context, a args) error {

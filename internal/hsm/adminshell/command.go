@@ -51,6 +51,8 @@ type Appliance struct {
 	// Journal is the audit log, in AuditDir.
 	Journal  *audit.Log
 	AuditDir string
+	// Inbox is the directory that clients' certificates are delivered to.
+	Inbox string
 	// Version of the program, Listen address of the client protocol,
 	// Certificate file and fingerprint of the server.
 	Version     string
@@ -104,7 +106,7 @@ func (a args) has(name string) bool {
 	return given
 }
 
-var errUsage = errors.New("usage")
+var errUsage = errors.New("syntax")
 
 // Run runs one command and prints what comes of it. It returns the result
 // that the closing line shows.

@@ -42,7 +42,7 @@ func init() {
 			optClient,
 			{name: "ip", value: "ADDRESS", help: "the IP address that the client calls from"},
 			{name: "hostname", short: "h", value: "HOST", help: "or its host name"},
-			{name: "certificate", value: "FILE", required: true, file: true, help: "the client's certificate, PEM"},
+			{name: "certificate", value: "FILE", file: true, help: "the client's certificate, PEM; without it, ADDRESS.pem or HOST.pem from the HSM's inbox"},
 			{name: "replace", help: "take an existing registration of this name away first"},
 		}, "Admit a client (Security Officer).", (*Shell).clientRegister},
 		{"client delete", []option{optClient, optForce}, "Take a client's registration away and end its connections (Security Officer).", (*Shell).clientDelete},
@@ -75,7 +75,7 @@ func (s *Shell) hsmShow(_ context.Context, a args) error {
 	fmt.Fprintf(t, "HSM Label:\t%s\n", info.Label)
 	fmt.Fprintf(t, "Serial #:\t%s\n", info.Serial)
 	fmt.Fprintf(t, "Initialised:\t%s\n", info.Created.Format(time.RFC3339))
-	fmt.Fprintf(t, "FIPS mode:\t%s\n", info.FIPS)
+	fmt.Fprintf(t, "Cryptography:\t%s\n", info.FIPS)
 	fmt.Fprintf(t, "SO login attempts left:\t%d\n", info.OfficerAttempts)
 	fmt.Fprintf(t, "Partitions:\t%d\n", info.Partitions)
 	fmt.Fprintf(t, "Registered clients:\t%d\n", info.Clients)

@@ -49,6 +49,9 @@ func Init(opts InitOptions) (string, error) {
 	if err := durable.Mkdir(opts.Dir); err != nil {
 		return "", fmt.Errorf("making the data directory: %w", err)
 	}
+	if err := durable.Mkdir(files.Inbox()); err != nil {
+		return "", fmt.Errorf("making the inbox: %w", err)
+	}
 	policy := mech.Policy{FIPS: opts.FIPS}
 	if err := policy.Ready(); err != nil {
 		return "", err
@@ -131,7 +134,7 @@ func Open(opts Options) (*Appliance, error) {
 		return nil, err
 	}
 	a := &Appliance{Appliance: adminshell.Appliance{
-		Version: opts.Version, AuditDir: files.Audit(), Listen: opts.Listen, Certificate: files.Certificate(), Logger: opts.Logger,
+		Version: opts.Version, AuditDir: files.Audit(), Inbox: files.Inbox(), Listen: opts.Listen, Certificate: files.Certificate(), Logger: opts.Logger,
 	}}
 	if a.certificate, err = tls.LoadX509KeyPair(files.Certificate(), files.CertificateKey()); err != nil {
 		return nil, fmt.Errorf("reading the server's certificate: %w", err)

@@ -24,8 +24,8 @@ func (f Files) Audit() string { return filepath.Join(f.dir, "audit") }
 func (f Files) Certificate() string    { return filepath.Join(f.dir, "server.pem") }
 func (f Files) CertificateKey() string { return filepath.Join(f.dir, "server.key") }
 
+// Inbox is where clients' certificates are delivered.
+func (f Files) Inbox() string { return filepath.Join(f.dir, "inbox") }
+
 // Socket is where local administration comes in.
 func (f Files) Socket() string { return filepath.Join(f.dir, "admin.sock") }
-
-// Log is where the embedded default keeps what the HSM prints.
-func (f Files) Log() string { return filepath.Join(f.dir, "log") }
