@@ -126,7 +126,7 @@ func ParseAnswer(frame []byte) (Answer, []byte, error) {
 type Reader struct {
 	src   io.Reader
 	buf   []byte
-	r, w  int // buf[r:w] is read and not taken
+	r, w  int  // buf[r:w] is read and not taken
 	begun bool // a frame's length is taken, not all of its rest
 	limit uint32
 	err   error // a broken stream stays broken

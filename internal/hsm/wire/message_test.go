@@ -1,0 +1,271 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"moongate/internal/hsm/object"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+type message interface {
+	Append([]byte) []byte
+	Decode([]byte) error
+}
+
+// useAs gives UseRequest the Decode of one of its three ops.
+type useAs struct {
+	UseRequest
+	op Op
+}
+
+func (u *useAs) Decode(b []byte) error { return u.UseRequest.Decode(u.op, b) }
+
+func repeat(from, to byte) object.ID {
+	var id object.ID
+	for i := range id {
+		id[i] = from + byte(i)*(to-from)/15
+	}
+	return id
+}
+
+var (
+	idA = repeat(0xa0, 0xaf)
+	idB = repeat(0xb0, 0xbf)
+
+	templateA = object.New(object.Number(object.AttrClass, uint64(object.ClassPrivateKey)),
+		object.Text(object.AttrLabel, "schlüssel"), object.Bool(object.AttrSign, true))
+	templateB = object.New(object.Bytes(object.AttrID, []byte{1, 2, 3}), object.Number(object.AttrHandle, 7))
+
+	allFields = object.Mechanism{Type: object.MechRSAPSS, Hash: object.HashSHA384, SaltLength: 48, SessionKeyLen: 32, AAD: []byte("aad")}
+)
+
+// messages is one of each, under the name of its golden file.
+var messages = []struct {
+	name string
+	m    message
+}{
+	{"hello-request", &HelloRequest{Min: 1, Max: 3, Software: "moongate 1.0"}},
+	{"hello-answer", &HelloAnswer{Version: 1, Software: "moongate-hsm 1.0", Serial: "1234567", MaxFrame: MaxFrame, MaxInFlight: 128}},
+	{"empty", &Empty{}},
+	{"listpartitions-answer", &PartitionsAnswer{Partitions: []object.PartitionInfo{{Label: "p1", Serial: "11"}, {Label: "zwölf", Serial: "12"}}}},
+	{"opensession-request", &OpenSessionRequest{Partition: "p1"}},
+	{"opensession-answer", &OpenSessionAnswer{Session: 5, Partition: object.PartitionInfo{Label: "p1", Serial: "11"}}},
+	{"session-request", &SessionRequest{Session: 5}},
+	{"login-request", &LoginRequest{Session: 5, Role: object.RoleCryptoUser, Password: []byte("pässword")}},
+	{"generate-request", &GenerateRequest{Session: 5, Mechanism: object.Mechanism{Type: object.MechECKeyPairGen}, Public: templateB, Private: templateA}},
+	{"generate-answer", &GenerateAnswer{Public: idA, Private: idB}},
+	{"store-request", &StoreRequest{Session: 5, Template: templateA}},
+	{"id-answer", &IDAnswer{ID: idA}},
+	{"find-request", &FindRequest{Session: 5, Pattern: templateA, Want: []object.AttributeType{object.AttrLabel, object.AttrHandle}, After: 1 << 40, Limit: 100}},
+	{"find-answer", &FindAnswer{Objects: []object.Found{{ID: idA, Attributes: templateA}, {ID: idB, Attributes: templateB}}, More: true}},
+	{"get-request", &GetRequest{Session: 5, ID: idA, Want: []object.AttributeType{object.AttrClass, object.AttrLabel}}},
+	{"get-answer", &GetAnswer{Template: templateB}},
+	{"set-request", &SetRequest{Session: 5, ID: idA, Template: templateB}},
+	{"destroy-request", &DestroyRequest{Session: 5, ID: idA}},
+	{"sign-request", &useAs{UseRequest{Session: 5, ID: idA, Mechanism: object.Mechanism{Type: object.MechECDSA, Hash: object.HashSHA256}, Data: bytes.Repeat([]byte{0xdd}, 32)}, OpSign}},
+	{"encrypt-request", &useAs{UseRequest{Session: 5, ID: idA, Mechanism: allFields, Data: []byte("plaintext")}, OpEncrypt}},
+	{"decrypt-request", &useAs{UseRequest{Session: 5, ID: idA, Mechanism: object.Mechanism{Type: object.MechRSAPKCS, SessionKeyLen: 48}, Data: []byte("ciphertext")}, OpDecrypt}},
+	{"wrap-request", &WrapRequest{Session: 5, Wrapping: idA, Target: idB, Mechanism: object.Mechanism{Type: object.MechAESKWP}}},
+	{"unwrap-request", &UnwrapRequest{Session: 5, ID: idA, Mechanism: object.Mechanism{Type: object.MechAESKWP}, Wrapped: []byte("wrapped"), Template: templateA}},
+	{"random-request", &RandomRequest{Session: 5, N: 32}},
+	{"data-answer", &DataAnswer{Data: []byte("signature")}},
+}
+
+// The golden files are shared with the protocol's other implementations: a
+// difference is a new protocol, not a new golden file.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	for _, test := range messages {
+		checkGolden(t, test.name, test.m.Append(nil))
+	}
+	request := BeginRequest(nil, Request{ID: 0x0102030405060708, Op: OpSign, Deadline: 1500, Operation: object.OperationID(idB)})
+	request = append(request, "body"...)
+	answer := append(BeginAnswer(nil, Answer{ID: 0x0102030405060708}), "body"...)
+	if !End(request, 0) || !End(answer, 0) {
+		t.Fatal("End: too long")
+	}
+	checkGolden(t, "frame-request", request)
+	checkGolden(t, "frame-answer", answer)
+	checkGolden(t, "frame-refusal", AppendRefusal(nil, 9, object.ErrKeyHandle, "no key »x«"))
+}
+
+func checkGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(hexLines(got)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), hexLines(got)); diff != "" {
+		t.Errorf("%s (-golden +got):\n%s", name, diff)
+	}
+}
+
+// hexLines is hexadecimal, 32 bytes to a line.
+func hexLines(b []byte) string {
+	var out strings.Builder
+	for len(b) > 32 {
+		out.WriteString(hex.EncodeToString(b[:32]) + "\n")
+		b = b[32:]
+	}
+	out.WriteString(hex.EncodeToString(b) + "\n")
+	return out.String()
+}
+
+func TestMessagesReturn(t *testing.T) {
+	t.Parallel()
+	for _, test := range messages {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			body := test.m.Append(nil)
+			again := fresh(test.m)
+			if err := again.Decode(body); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.m, again, cmp.AllowUnexported(useAs{})); diff != "" {
+				t.Errorf("decoded (-sent +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// fresh returns an empty message of the same type.
+func fresh(m message) message {
+	if u, is := m.(*useAs); is {
+		return &useAs{op: u.op}
+	}
+	return reflect.New(reflect.TypeOf(m).Elem()).Interface().(message)
+}
+
+func TestEveryPrefixAndTrailerIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, test := range messages {
+		body := test.m.Append(nil)
+		for n := range body {
+			if err := fresh(test.m).Decode(body[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes are taken for the whole", test.name, n, len(body))
+			}
+		}
+		if err := fresh(test.m).Decode(append(body, 0)); err == nil {
+			t.Errorf("%s: a trailing byte is taken", test.name)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	long := func(n int) []byte { return make([]byte, n) }
+	types := make([]object.AttributeType, object.MaxAttributes+1)
+	for i := range types {
+		types[i] = object.AttributeType(i)
+	}
+	for _, test := range []struct {
+		name string
+		m    message
+		ok   bool
+	}{
+		{"software", &HelloRequest{Max: 1, Software: string(long(MaxSoftware))}, true},
+		{"software", &HelloRequest{Max: 1, Software: string(long(MaxSoftware + 1))}, false},
+		{"software not UTF-8", &HelloRequest{Max: 1, Software: "\xff"}, false},
+		{"versions reversed", &HelloRequest{Min: 2, Max: 1}, false},
+		{"partition", &OpenSessionRequest{Partition: string(long(MaxName + 1))}, false},
+		{"partitions", &PartitionsAnswer{Partitions: make([]object.PartitionInfo, MaxPartitions+1)}, false},
+		{"password", &LoginRequest{Password: long(MaxPassword)}, true},
+		{"password", &LoginRequest{Password: long(MaxPassword + 1)}, false},
+		{"digest", &useAs{UseRequest{Data: long(MaxDigest)}, OpSign}, true},
+		{"digest", &useAs{UseRequest{Data: long(MaxDigest + 1)}, OpSign}, false},
+		{"plaintext", &useAs{UseRequest{Data: long(MaxPlaintext)}, OpEncrypt}, true},
+		{"plaintext", &useAs{UseRequest{Data: long(MaxPlaintext + 1)}, OpEncrypt}, false},
+		{"ciphertext", &useAs{UseRequest{Data: long(MaxData)}, OpDecrypt}, true},
+		{"ciphertext", &useAs{UseRequest{Data: long(MaxData + 1)}, OpDecrypt}, false},
+		{"AAD", &useAs{UseRequest{Mechanism: object.Mechanism{AAD: long(MaxAAD + 1)}}, OpEncrypt}, false},
+		{"wrapped", &UnwrapRequest{Wrapped: long(MaxWrapped + 1)}, false},
+		{"data", &DataAnswer{Data: long(MaxData + 1)}, false},
+		{"no random", &RandomRequest{N: 0}, false},
+		{"random", &RandomRequest{N: MaxRandom + 1}, false},
+		{"no limit", &FindRequest{Limit: 0}, false},
+		{"limit", &FindRequest{Limit: MaxFind + 1}, false},
+		{"want", &GetRequest{Want: types[:object.MaxAttributes]}, true},
+		{"want", &GetRequest{Want: types}, false},
+		{"want doubled", &GetRequest{Want: []object.AttributeType{3, 3}}, false},
+		{"want out of order", &GetRequest{Want: []object.AttributeType{3, 1}}, false},
+		{"found", &FindAnswer{Objects: make([]object.Found, MaxFind+1)}, false},
+	} {
+		if err := fresh(test.m).Decode(test.m.Append(nil)); (err == nil) != test.ok {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+// A template that no HSM takes is a refusal with its own code, not a broken
+// protocol: the server goes on after it.
+func TestTemplateRefusalKeepsItsCode(t *testing.T) {
+	t.Parallel()
+	m := StoreRequest{Template: object.Template{{Type: 0x7777}}}
+	err := m.Decode(m.Append(nil))
+	if !errors.Is(err, &object.Error{Code: object.ErrAttributeType}) {
+		t.Errorf("Decode: %v, want %v", err, object.ErrAttributeType)
+	}
+	err = m.Decode([]byte{0, 0, 0, 1, 0})
+	if _, refusal := errors.AsType[*object.Error](err); err == nil || refusal {
+		t.Errorf("a short message is %v, want an error without a code", err)
+	}
+}
+
+func TestFitCutsToAFrame(t *testing.T) {
+	t.Parallel()
+	big := object.New(object.Bytes(object.AttrValue, make([]byte, object.MaxAttributeValue)))
+	a := FindAnswer{Objects: make([]object.Found, 20)}
+	for i := range a.Objects {
+		a.Objects[i] = object.Found{ID: idA, Attributes: big}
+	}
+	if !a.Fit() || !a.More || len(a.Objects) != 15 {
+		t.Errorf("Fit left %d objects, more %v; want 15, true", len(a.Objects), a.More)
+	}
+	if frame := a.Append(BeginAnswer(nil, Answer{})); !End(frame, 0) {
+		t.Error("what Fit leaves does not fit")
+	}
+}
+
+func TestOnlyReadsAreRepeatable(t *testing.T) {
+	t.Parallel()
+	for _, op := range []Op{OpGenerate, OpStore, OpUnwrap, OpSet, OpDestroy, OpLogin, OpLogout, OpOpenSession, OpCloseSession} {
+		if op.Repeatable() {
+			t.Errorf("%v is repeatable", op)
+		}
+	}
+}
+
+// FuzzMessages decodes bytes as each message: what is taken encodes to the
+// same bytes again.
+func FuzzMessages(f *testing.F) {
+	for i, test := range messages {
+		f.Add(byte(i), test.m.Append(nil))
+	}
+	f.Fuzz(func(t *testing.T, which byte, in []byte) {
+		test := messages[int(which)%len(messages)]
+		m := fresh(test.m)
+		if err := m.Decode(in); err != nil {
+			return
+		}
+		if again := m.Append(nil); !bytes.Equal(in, again) {
+			t.Errorf("%s: %x decodes to %+v, which encodes to %x", test.name, in, m, again)
+		}
+	})
+}
