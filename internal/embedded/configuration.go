@@ -1,0 +1,67 @@
+package embedded
+
+import (
+	"fmt"
+	"strconv"
+
+	"moongate/internal/durable"
+	"moongate/internal/gw/config"
+)
+
+// writeConfiguration writes the gateway's first configuration. It is never
+// written again: from then on it is the administrator's.
+func writeConfiguration(path string, ports Ports, certificates map[string][]byte, originCA []byte) error {
+	b := config.NewBuilder()
+	system := config.DevicePath + "/deviceconfig/system"
+	b.Set(system+"/hostname", "moongate")
+	server := system + "/hsm-settings/provider/safenet-network/hsm-server/" + config.EntryStep(moduleName)
+	b.Set(server+"/server-address", "127.0.0.1")
+	b.Set(server+"/port", strconv.Itoa(ports.HSM))
+
+	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
+	forward := proxy + "/forward/" + config.EntryStep(proxyName)
+	b.Set(forward+"/address", "127.0.0.1")
+	b.Set(forward+"/port", strconv.Itoa(ports.Proxy))
+	inbound := proxy + "/inbound/" + config.EntryStep(demoName)
+	b.Set(inbound+"/address", "127.0.0.1")
+	b.Set(inbound+"/port", strconv.Itoa(ports.Inbound))
+	b.Set(inbound+"/server-address", "127.0.0.1")
+	b.Set(inbound+"/server-port", strconv.Itoa(ports.Origin))
+	b.Set(inbound+"/server-name", "localhost")
+	// The demonstration origin is on this machine, where the proxy does not go
+	// otherwise.
+	b.Set(proxy+"/allowed-destination", local(ports.Origin))
+
+	certificate := config.SharedPath + "/certificate/"
+	for _, spec := range specs {
+		entry := certificate + config.EntryStep(spec.label)
+		b.Set(entry+"/public-key", string(certificates[spec.label]))
+		b.Set(entry+"/private-key-on-hsm", "yes")
+	}
+	b.Set(certificate+config.EntryStep(originCAName)+"/public-key", string(originCA))
+
+	decrypt := config.SharedPath + "/ssl-decrypt"
+	b.Set(decrypt+"/forward-trust-certificate/rsa", "forward-trust")
+	b.Set(decrypt+"/forward-trust-certificate/ecdsa", "forward-trust-ecdsa")
+	b.Set(decrypt+"/forward-untrust-certificate/rsa", "forward-untrust")
+	b.Set(decrypt+"/forward-untrust-certificate/ecdsa", "forward-untrust-ecdsa")
+	b.Set(decrypt+"/trusted-root-CA", originCAName)
+
+	rules := config.VsysPath + "/rulebase/decryption/rules/"
+	toDemo := rules + config.EntryStep("inbound-demonstration")
+	b.Set(toDemo+"/action", "decrypt")
+	b.Set(toDemo+"/destination", "127.0.0.1")
+	b.Set(toDemo+"/type/ssl-inbound-inspection/certificates", "inbound-demo", "inbound-demo-ecdsa")
+	outward := rules + config.EntryStep("forward-everything")
+	b.Set(outward+"/action", "decrypt")
+	b.Set(outward + "/type/ssl-forward-proxy")
+
+	text, err := b.Bytes()
+	if err != nil {
+		return fmt.Errorf("making the gateway's configuration: %w", err)
+	}
+	if err := durable.WriteFile(path, text, 0o600); err != nil {
+		return fmt.Errorf("writing the gateway's configuration: %w", err)
+	}
+	return nil
+}

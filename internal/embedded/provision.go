@@ -1,0 +1,163 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"moongate/client"
+	"moongate/internal/durable"
+)
+
+// hsmTool runs moongate-hsm's own administration on the HSM's directory. All
+// passwords go through its standard input.
+type hsmTool struct{ path, dir string }
+
+func (t hsmTool) run(ctx context.Context, input string, words ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, t.path, append([]string{"-data", t.dir}, words...)...)
+	cmd.Stdin = strings.NewReader(input)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		said := strings.TrimSpace(stdout.String() + "\n" + stderr.String())
+		return "", fmt.Errorf("moongate-hsm %s: %w\n%s", strings.Join(words, " "), err, said)
+	}
+	return stdout.String(), nil
+}
+
+// readJSON runs a listing command and decodes what it prints before the
+// closing lines.
+func (t hsmTool) readJSON(ctx context.Context, v any, words ...string) error {
+	out, err := t.run(ctx, "", append(words, "-json")...)
+	if err != nil {
+		return err
+	}
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(v); err != nil {
+		return fmt.Errorf("reading what moongate-hsm %s printed: %w", strings.Join(words, " "), err)
+	}
+	return nil
+}
+
+// ensureInitialized makes the HSM where there is none.
+func (t hsmTool) ensureInitialized(ctx context.Context, cred Credentials) error {
+	if exists(filepath.Join(t.dir, "device.key")) {
+		if _, err := t.run(ctx, "", "hsm", "show"); err == nil {
+			return nil
+		}
+		// An earlier start may have been interrupted before the HSM was whole:
+		// init then completes it, and refuses one that is whole.
+	}
+	_, err := t.run(ctx, answers(cred["hsm-so"], cred["hsm-so"]), "init", "-label", "moongate", "-host", "localhost", "-host", "127.0.0.1")
+	return err
+}
+
+func answers(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
+
+// ensurePartition makes the gateway's partition, its roles, and the gateway's
+// registration: each step where it is missing.
+func (t hsmTool) ensurePartition(ctx context.Context, cred Credentials, clientCertificate string) error {
+	var partitions []struct {
+		Label string
+		Roles []struct {
+			Role        string
+			Initialized bool
+		}
+		Clients []string
+	}
+	if err := t.readJSON(ctx, &partitions, "partition", "list"); err != nil {
+		return err
+	}
+	var clients []struct{ Name string }
+	if err := t.readJSON(ctx, &clients, "client", "list"); err != nil {
+		return err
+	}
+	initialized, assigned, there := map[string]bool{}, false, false
+	for _, p := range partitions {
+		if p.Label != partitionName {
+			continue
+		}
+		there, assigned = true, slices.Contains(p.Clients, clientName)
+		for _, r := range p.Roles {
+			initialized[r.Role] = r.Initialized
+		}
+	}
+	var script []string
+	if !there {
+		script = append(script, "partition create -partition "+partitionName)
+	}
+	if !initialized["co"] {
+		script = append(script, "role init -partition "+partitionName+" -role co", cred["partition-co"], cred["partition-co"])
+	}
+	if !initialized["cu"] {
+		script = append(script, "role init -partition "+partitionName+" -role cu", cred["partition-co"], cred["partition-cu"], cred["partition-cu"])
+	}
+	if !slices.ContainsFunc(clients, func(c struct{ Name string }) bool { return c.Name == clientName }) {
+		script = append(script, "client register -c "+clientName+" -ip 127.0.0.1 -certificate "+clientCertificate)
+	}
+	if !assigned {
+		script = append(script, "client assignPartition -c "+clientName+" -p "+partitionName)
+	}
+	if len(script) == 0 {
+		return nil
+	}
+	_, err := t.run(ctx, answers(append([]string{"hsm login", cred["hsm-so"]}, script...)...), "shell")
+	return err
+}
+
+// ensureLink makes the gateway's side of the link: its certificate, the HSM's
+// pinned one, partition and password.
+func ensureLink(l layout, cred Credentials) error {
+	files := l.gateway()
+	for _, dir := range []string{files.Dir(), files.HSM(), files.Log()} {
+		if err := durable.Mkdir(dir); err != nil {
+			return err
+		}
+	}
+	if !exists(files.ClientCertificate()) {
+		cert, key, err := client.NewCertificate(clientName, "127.0.0.1")
+		if err != nil {
+			return err
+		}
+		if err := durable.WriteFile(files.ClientKey(), key, 0o600); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(files.ClientCertificate(), cert, 0o644); err != nil {
+			return err
+		}
+	}
+	server, err := os.ReadFile(l.hsmCertificate())
+	if err != nil {
+		return fmt.Errorf("reading the HSM's certificate: %w", err)
+	}
+	return errors.Join(
+		durable.WriteFile(files.ServerCertificate(moduleName), server, 0o644),
+		durable.WriteFile(files.Partition(), []byte(partitionName+"\n"), 0o600),
+		durable.WriteFile(files.Password(), []byte(cred["partition-co"]+"\n"), 0o600),
+	)
+}
+
+// dialHSM logs in to the gateway's partition as its Crypto Officer.
+func dialHSM(ctx context.Context, l layout, address string, cred Credentials) (*client.Client, error) {
+	files := l.gateway()
+	pair, err := tls.LoadX509KeyPair(files.ClientCertificate(), files.ClientKey())
+	if err != nil {
+		return nil, fmt.Errorf("reading the gateway's certificate: %w", err)
+	}
+	servers, err := client.LoadCertificates(files.ServerCertificate(moduleName))
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, client.Config{
+		Address: address, ServerCertificates: servers, Certificate: pair,
+		Partition: partitionName, Role: client.RoleCryptoOfficer, Software: "moongate up",
+		Password: func() ([]byte, error) { return []byte(cred["partition-co"]), nil },
+	})
+}

@@ -1,0 +1,104 @@
+package embedded
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A process that dies is started again after restartMin, twice as long after
+// each further death, restartMax at most; one that lived for a while begins at
+// restartMin again. stopGrace is how long a stop may take before a kill.
+const (
+	restartMin = 100 * time.Millisecond
+	restartMax = 5 * time.Second
+	settled    = 30 * time.Second
+	stopGrace  = 8 * time.Second
+)
+
+// program is one supervised process.
+type program struct {
+	name string
+	path string
+	args []string
+	// user is who it runs as; nil for the supervisor's own user.
+	user *user
+	// log gets what it prints on standard error.
+	log    io.Writer
+	logger *slog.Logger
+}
+
+// run keeps the program running until ctx is done, then stops it and waits.
+// ready gets the first "listening" line of each start; the first start that
+// fails before it ends run, since nothing would be different the next time.
+func (p *program) run(ctx context.Context, ready func(line string)) error {
+	delay, once := restartMin, false
+	for {
+		began := time.Now()
+		err := p.start(ctx, func(line string) {
+			once = true
+			ready(line)
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !once {
+			return fmt.Errorf("%s did not start: %w", p.name, err)
+		}
+		if time.Since(began) > settled {
+			delay = restartMin
+		}
+		p.logger.Warn("process ended; it is started again", "process", p.name, "err", err, "in", delay)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, restartMax)
+	}
+}
+
+// start runs the program once, until it ends.
+func (p *program) start(ctx context.Context, ready func(string)) error {
+	cmd := exec.CommandContext(ctx, p.path, p.args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopGrace
+	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+	cmd.Stderr = p.log
+	// It dies with its supervisor, even when that one is killed. A terminal's
+	// Ctrl-C reaches the supervisor alone, which stops things in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	if p.user != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.user.uid, Gid: p.user.gid}
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if line := lines.Text(); strings.HasPrefix(line, "listening ") {
+			ready(line)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return err
+	}
+	return errors.New("it ended")
+}
+
+// logFile opens a file that a supervised process's messages are appended to.
+func logFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+}

@@ -1,0 +1,273 @@
+// Package embedded is `moongate up`: an HSM and a gateway on one machine, as
+// two processes, so that the gateway's memory holds no key in the
+// demonstration either. The first start makes everything: passwords, HSM,
+// partition, CAs, registration, configuration. Later starts go on with what is
+// there; a start that was interrupted is completed by the next.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"moongate/internal/durable"
+)
+
+// Options say where and how.
+type Options struct {
+	// Dir is the data directory.
+	Dir string
+	// Programs is the directory with moongate and moongate-hsm.
+	Programs string
+	// Listen is the address that proxy and inbound listeners are opened on;
+	// empty is that of the configuration, 127.0.0.1.
+	Listen string
+	// Ports are for the first start.
+	Ports Ports
+	// Out gets what a person reads; Logger the rest.
+	Out    io.Writer
+	Logger *slog.Logger
+}
+
+// Up provisions what is missing, starts both processes, and supervises them
+// until ctx is done.
+func Up(ctx context.Context, opts Options) error {
+	dir, err := filepath.Abs(opts.Dir)
+	if err != nil {
+		return err
+	}
+	opts.Dir = dir
+	l := layout{dir}
+	if err := makeTop(l.dir); err != nil {
+		return err
+	}
+	lock, err := durable.NewLock(filepath.Join(l.dir, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return fmt.Errorf("another `moongate up` runs on this data directory: %w", err)
+	} else if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+
+	ports := opts.Ports
+	if exists(l.gateway().Config()) {
+		if ports, err = readPorts(l.gateway().Config()); err != nil {
+			return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
+		}
+	} else if err := ports.choose(); err != nil {
+		return err
+	}
+	cred, err := loadOrMakeCredentials(l.credentials())
+	if err != nil {
+		return err
+	}
+	ca, err := loadOrMakeAuthority(l.originAuthority())
+	if err != nil {
+		return err
+	}
+	u := &up{opts: opts, l: l, ports: ports, cred: cred, ca: ca}
+	u.chooseUsers()
+	return u.run(ctx)
+}
+
+// makeTop makes the data directory. Others may pass through it, for the
+// programs run as users of their own, but not look into it.
+func makeTop(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := durable.Mkdir(dir); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o711)
+}
+
+type up struct {
+	opts  Options
+	l     layout
+	ports Ports
+	cred  Credentials
+	ca    *authority
+
+	hsmUser, gatewayUser *user
+}
+
+func (u *up) chooseUsers() {
+	var why string
+	u.hsmUser, why = userFor(hsmUser, hsmUserID, u.l.hsm(), u.program("moongate-hsm"))
+	if u.hsmUser != nil {
+		u.gatewayUser, why = userFor(gatewayUser, gatewayUserID, u.l.gateway().Config(), u.program("moongate"))
+	}
+	if u.hsmUser == nil || u.gatewayUser == nil {
+		u.hsmUser, u.gatewayUser = nil, nil
+		u.opts.Logger.Warn("HSM and gateway run as the same user: one could read the other's files", "because", why)
+	}
+}
+
+func (u *up) program(name string) string { return filepath.Join(u.opts.Programs, name) }
+
+func (u *up) say(format string, args ...any) { fmt.Fprintf(u.opts.Out, format+"\n", args...) }
+
+// run starts, in this order, HSM, origin and gateway, and stops them in the
+// reverse order.
+func (u *up) run(ctx context.Context) error {
+	tool := hsmTool{u.program("moongate-hsm"), u.l.hsm()}
+	if err := tool.ensureInitialized(ctx, u.cred); err != nil {
+		return err
+	}
+	if err := give(u.l.hsm(), u.hsmUser); err != nil {
+		return fmt.Errorf("giving the HSM's directory to its user: %w", err)
+	}
+	if u.opts.Listen != "" && !strings.HasPrefix(u.opts.Listen, "127.") {
+		u.say("WARNING: the proxy listens on %s: everybody who reaches this address can use it.", u.opts.Listen)
+	}
+
+	// Each stage has a context of its own, so that what was started last ends
+	// first and nothing loses what it stands on.
+	hsm, stopHSM := u.stage(ctx)
+	defer stopHSM()
+	origin, stopOrigin := u.stage(ctx)
+	defer stopOrigin()
+	gateway, stopGateway := u.stage(ctx)
+	defer stopGateway()
+
+	if err := u.startHSM(hsm); err != nil {
+		return err
+	}
+	if err := u.provision(hsm.ctx, tool); err != nil {
+		return err
+	}
+	demo, err := newOrigin(local(u.ports.Origin), u.ca)
+	if err != nil {
+		return err
+	}
+	origin.group.Go(func() error { return demo.run(origin.ctx) })
+	if err := u.startGateway(gateway); err != nil {
+		return err
+	}
+	u.announce()
+
+	var first error
+	select {
+	case <-ctx.Done():
+		u.say("stopping")
+	case <-hsm.ctx.Done():
+	case <-origin.ctx.Done():
+	case <-gateway.ctx.Done():
+	}
+	for _, s := range []*stage{gateway, origin, hsm} {
+		s.cancel()
+		if err := s.group.Wait(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// stage is a part that is started and stopped as one.
+type stage struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	group  *errgroup.Group
+}
+
+// stage does not end with parent's cancellation: run ends stages in order.
+func (u *up) stage(parent context.Context) (*stage, func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	group, ctx := errgroup.WithContext(ctx)
+	s := &stage{ctx, cancel, group}
+	return s, func() {
+		cancel()
+		_ = group.Wait() // run has told of its error
+	}
+}
+
+// supervise starts a program in a stage and waits for its first sign of life.
+func (s *stage) supervise(p *program) error {
+	ready := make(chan struct{})
+	var once sync.Once
+	s.group.Go(func() error { return p.run(s.ctx, func(string) { once.Do(func() { close(ready) }) }) })
+	select {
+	case <-ready:
+		return nil
+	case <-s.ctx.Done():
+		return s.group.Wait()
+	}
+}
+
+func (u *up) startHSM(s *stage) error {
+	log, err := logFile(u.l.log("hsm"))
+	if err != nil {
+		return err
+	}
+	return s.supervise(&program{
+		name: "moongate-hsm", path: u.program("moongate-hsm"), user: u.hsmUser, log: log, logger: u.opts.Logger,
+		args: []string{"-data", u.l.hsm(), "serve", "-listen", local(u.ports.HSM)},
+	})
+}
+
+// provision makes what is missing between the two: registration, keys,
+// certificates, configuration.
+func (u *up) provision(ctx context.Context, tool hsmTool) error {
+	if err := ensureLink(u.l, u.cred); err != nil {
+		return fmt.Errorf("making the gateway's link to the HSM: %w", err)
+	}
+	if err := tool.ensurePartition(ctx, u.cred, u.l.gateway().ClientCertificate()); err != nil {
+		return err
+	}
+	if !exists(u.l.gateway().Config()) {
+		u.say("making CA keys on the HSM")
+		c, err := dialHSM(ctx, u.l, local(u.ports.HSM), u.cred)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		certificates, err := ensureCertificates(ctx, c, u.l)
+		if err != nil {
+			return err
+		}
+		if err := writeConfiguration(u.l.gateway().Config(), u.ports, certificates, u.ca.PEM()); err != nil {
+			return err
+		}
+	}
+	if err := give(u.l.gateway().Dir(), u.gatewayUser); err != nil {
+		return fmt.Errorf("giving the gateway's directory to its user: %w", err)
+	}
+	return nil
+}
+
+func (u *up) startGateway(s *stage) error {
+	log, err := logFile(u.l.log("gateway"))
+	if err != nil {
+		return err
+	}
+	args := []string{"serve", "-data", u.l.gateway().Dir()}
+	if u.opts.Listen != "" {
+		args = append(args, "-listen", u.opts.Listen)
+	}
+	return s.supervise(&program{
+		name: "moongate", path: u.program("moongate"), user: u.gatewayUser, log: log, logger: u.opts.Logger, args: args,
+	})
+}
+
+func (u *up) announce() {
+	u.say("HSM      127.0.0.1:%d, data in %s, messages in %s", u.ports.HSM, u.l.hsm(), u.l.log("hsm"))
+	u.say("gateway  data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
+	u.say("records  %s", filepath.Join(u.l.gateway().Log(), "decryption.jsonl"))
+	u.say("secrets  %s (shown by `moongate credentials`)", u.l.credentials())
+	u.say("CA       %s and %s: trust them where the browser is", u.l.published("forward-trust"), u.l.published("forward-trust-ecdsa"))
+	u.say("")
+	u.say("Try, from another terminal: through the forward proxy, then to the protected server.")
+	u.say("curl --noproxy '' --proxy http://127.0.0.1:%d --cacert %s https://localhost:%d/", u.ports.Proxy, u.l.published("forward-trust-ecdsa"), u.ports.Origin)
+	u.say("curl --noproxy '*' --cacert %s https://localhost:%d/", u.l.published("inbound-demo-ecdsa"), u.ports.Inbound)
+	u.say("")
+	u.say("ready")
+}
