@@ -44,13 +44,19 @@ func (k *Key) signECDSA(hash crypto.Hash, digest []byte) ([]byte, error) {
 	if err != nil {
 		return failure(nil, err)
 	}
+	return fixedSignature(der, (k.ec.Params().N.BitLen()+7)/8)
+}
+
+// fixedSignature turns a DER Ecdsa-Sig-Value (RFC 3279, section 2.2.3) into
+// r || s, each of size bytes.
+func fixedSignature(der []byte, size int) ([]byte, error) {
 	var r, s []byte
 	var inner cryptobyte.String
 	input := cryptobyte.String(der)
-	if !input.ReadASN1(&inner, asn1.SEQUENCE) || !inner.ReadASN1Integer(&r) || !inner.ReadASN1Integer(&s) {
-		return nil, object.Errorf(object.ErrGeneral, "ECDSA signature is not DER")
+	if !input.ReadASN1(&inner, asn1.SEQUENCE) || !inner.ReadASN1Integer(&r) || !inner.ReadASN1Integer(&s) ||
+		len(r) > size || len(s) > size {
+		return nil, object.Errorf(object.ErrGeneral, "ECDSA signature is not as it should be")
 	}
-	size := (k.ec.Params().N.BitLen() + 7) / 8
 	out := make([]byte, 2*size)
 	copy(out[size-len(r):], r)
 	copy(out[2*size-len(s):], s)
