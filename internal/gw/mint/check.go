@@ -23,7 +23,7 @@ const (
 func check(t *x509.Certificate, req *flow.CertifyRequest, issuer *x509.Certificate, now time.Time) error {
 	for _, step := range []func() error{
 		func() error { return checkForm(t, issuer) },
-		func() error { return checkNames(t, req) },
+		func() error { return checkNames(t, req, issuer) },
 		func() error { return checkDates(t, req, issuer, now) },
 	} {
 		if err := step(); err != nil {
@@ -41,7 +41,7 @@ func checkForm(t, issuer *x509.Certificate) error {
 	if t.KeyUsage != x509.KeyUsageDigitalSignature || !slices.Equal(t.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) || len(t.UnknownExtKeyUsage) != 0 {
 		return errors.New("the leaf's key usage would not be that of a server")
 	}
-	if len(t.ExtraExtensions) != 0 || len(t.Policies) != 0 || len(t.EmailAddresses) != 0 || len(t.URIs) != 0 ||
+	if len(t.ExtraExtensions) != 0 || len(t.Policies) != 0 || len(t.PolicyIdentifiers) != 0 || len(t.EmailAddresses) != 0 || len(t.URIs) != 0 ||
 		len(t.OCSPServer) != 0 || len(t.IssuingCertificateURL) != 0 || len(t.CRLDistributionPoints) != 0 {
 		return errors.New("the leaf would say more than names and dates")
 	}
@@ -56,10 +56,15 @@ func checkForm(t, issuer *x509.Certificate) error {
 
 // checkNames: the server's names and no others; the requested one among them
 // if the leaf will be trusted.
-func checkNames(t *x509.Certificate, req *flow.CertifyRequest) error {
+func checkNames(t *x509.Certificate, req *flow.CertifyRequest, issuer *x509.Certificate) error {
 	server := req.Upstream[0]
-	if len(t.RawSubject) > maxSubject {
+	switch {
+	case !bytes.Equal(t.RawSubject, server.RawSubject):
+		return errors.New("the leaf would not have the server's subject")
+	case len(t.RawSubject) > maxSubject:
 		return fmt.Errorf("the server's subject has %d bytes, at most %d are mirrored", len(t.RawSubject), maxSubject)
+	case bytes.Equal(t.RawSubject, issuer.RawSubject):
+		return errors.New("the leaf would have its issuer's own subject")
 	}
 	if len(t.DNSNames) == 0 && len(t.IPAddresses) == 0 && server.Subject.CommonName == "" {
 		return errors.New("the server's certificate has no name to mirror")
