@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,9 +22,9 @@ var (
 	shortEffort = effort{repetitions: 2, warmup: 200 * time.Millisecond, measure: 500 * time.Millisecond}
 )
 
-// freshPerSecond bounds the new names that a slice may use: beyond what client
-// and origin can do here without any contestant.
-const freshPerSecond = 4000
+// freshPerSecond bounds the new names that a slice may use, for each core:
+// beyond what client and origin can do without any contestant.
+const freshPerSecond = 2000
 
 // measurement is a scenario's results: per contestant, one for each repetition.
 type measurement struct {
@@ -53,7 +54,7 @@ func (b *bench) measure(ctx context.Context, s scenario) (measurement, error) {
 	}
 	if s.fresh {
 		slice := b.effort.warmup + b.effort.measure
-		s.names.Count = int(slice.Seconds()*freshPerSecond) + 1
+		s.names.Count = min(int(slice.Seconds()*float64(freshPerSecond*runtime.NumCPU()))+s.workers, origin.MaxNames)
 	}
 	for repetition := range b.effort.repetitions {
 		if s.fresh {

@@ -16,8 +16,8 @@ import (
 	"moongate/bench/testca"
 )
 
-// maxNames bounds one prepared run.
-const maxNames = 1 << 17
+// MaxNames bounds one prepared run.
+const MaxNames = 1 << 17
 
 // certificates holds the origin's certificates by server name. All names of
 // one key type share a key: making keys is not what is measured.
@@ -59,7 +59,7 @@ func (c *certificates) keyFor(name string) crypto.Signer {
 
 // prepare issues for the names and forgets the run before.
 func (c *certificates) prepare(names Names) error {
-	if names.Count < 1 || names.Count > maxNames || !ours(names.Pattern) {
+	if names.Count < 1 || names.Count > MaxNames || !ours(names.Pattern) {
 		return fmt.Errorf("%d names like %q: out of range", names.Count, names.Pattern)
 	}
 	ders := make([][]byte, names.Count)
@@ -118,8 +118,8 @@ func (c *certificates) lookup(name string) ([]byte, error) {
 	if earlier := c.kept[name]; earlier != nil {
 		return earlier, nil // every client of a name must see one certificate
 	}
-	if len(c.kept) >= maxNames {
-		return nil, fmt.Errorf("more than %d names", maxNames)
+	if len(c.kept) >= MaxNames {
+		return nil, fmt.Errorf("more than %d names", MaxNames)
 	}
 	c.kept[name] = der
 	return der, nil
