@@ -3,9 +3,11 @@ package inbound
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"time"
 
 	"moongate/internal/gw/certstore"
@@ -26,13 +28,19 @@ func (k boundKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	return k.use(func(key crypto.Signer) ([]byte, error) { return key.Sign(rand, digest, opts) })
 }
 
-// boundDecrypter is a boundKey that crypto/tls may use for RSA key exchange.
+// boundDecrypter is the boundKey of an RSA certificate that crypto/tls may use
+// for RSA key exchange.
 type boundDecrypter struct{ boundKey }
 
 // Decrypt passes on what crypto/tls asks with: the length of the premaster
 // secret, so that the HSM answers wrong padding with random bytes and nobody
-// becomes an oracle.
+// becomes an oracle. What is no ciphertext of the key at all, which anybody can
+// see, is the client's fault and does not reach the HSM.
 func (k boundDecrypter) Decrypt(rand io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	public := k.Public().(*rsa.PublicKey)
+	if len(ciphertext) != public.Size() || new(big.Int).SetBytes(ciphertext).Cmp(public.N) >= 0 {
+		return nil, errors.New("the client's premaster secret is not encrypted under the certificate's key")
+	}
 	return k.use(func(key crypto.Signer) ([]byte, error) {
 		decrypter, can := key.(crypto.Decrypter)
 		if !can {
