@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// command is a row of the command table.
+type command struct {
+	name    string // one word or two
+	aliases []string
+	summary string
+	detail  string
+	options []option
+	run     func(*tool, context.Context, options) error
+}
+
+// onPartition are the options of every command that logs in.
+var onPartition = []option{
+	{name: "config", value: "FILE", help: "client configuration; see below"},
+	{name: "partition", value: "LABEL", help: "the partition, where the configuration names none or another"},
+	{name: "slot", kind: number, value: "0", help: "the configured partition is slot 0, the only one"},
+	{name: "role", value: "co|cu", help: "log in as the Crypto Officer (default) or the Crypto User"},
+	{name: "passwordFile", value: "FILE", help: "file with the password in its first line, mode 0600"},
+	{name: "password", value: "PASSWORD", help: "the password; other users of this machine can see it"},
+}
+
+var (
+	optConfig = option{name: "config", value: "FILE", help: "client configuration; see below"}
+	optJSON   = option{name: "json", kind: flag, help: "print JSON, for scripts"}
+)
+
+func loggedIn(list ...option) []option { return append(list, onPartition...) }
+
+// commands is the whole of what cmu does, in the order in which help lists it.
+// It is a function since the commands' help refers to the table.
+func commands() []*command {
+	return []*command{
+		{
+			name: "gen", aliases: []string{"generatekeypair", "generate"},
+			summary: "make a key pair on the HSM",
+			detail:  "The private key is made inside the HSM, sensitive and not extractable, and stays there.",
+			options: loggedIn(
+				option{name: "keyType", value: "RSA|ECDSA", help: "RSA, or ECDSA (EC is the same); RSA where -modulusBits is given"},
+				option{name: "modulusBits", kind: number, value: "2048", help: "RSA: 2048, 3072 or 4096"},
+				option{name: "publicExp", kind: number, value: "65537", help: "RSA: the public exponent; 65537 is the one the HSM makes"},
+				option{name: "curve", aliases: []string{"curvetype"}, value: "P-256", help: "ECDSA: P-256 or P-384"},
+				option{name: "label", value: "LABEL", help: "of both halves; otherwise made from type and time"},
+				option{name: "labelPublic", value: "LABEL", help: "of the public key alone"},
+				option{name: "labelPrivate", value: "LABEL", help: "of the private key alone"},
+				option{name: "id", value: "HEX", help: "CKA_ID of both halves; otherwise a hash of the public key"},
+				option{name: "sign", kind: flag, value: "T", help: "the private key may sign (default T)"},
+				option{name: "verify", kind: flag, value: "T", help: "the public key may verify (default T)"},
+				option{name: "decrypt", kind: flag, value: "F", help: "the private key may decrypt: RSA key exchange (default F)"},
+				option{name: "encrypt", kind: flag, value: "F", help: "the public key may encrypt (default F)"},
+				option{name: "unwrap", kind: flag, value: "F", help: "the private key may unwrap (default F)"},
+				option{name: "wrap", kind: flag, value: "F", help: "the public key may wrap (default F)"},
+				option{name: "extractable", kind: flag, value: "F", help: "accepted; the HSM refuses T"},
+				optJSON),
+			run: (*tool).generate,
+		},
+		{
+			name: "list", aliases: []string{"ls"},
+			summary: "list the partition's objects",
+			detail:  "One line each, `handle=61<TAB>label=mykey`, by handle. A handle is never used again.",
+			options: loggedIn(
+				option{name: "class", value: "CLASS", help: "only private, public, certificate or secret"},
+				option{name: "label", value: "LABEL", help: "only objects with this label"},
+				option{name: "json", kind: flag, help: "print everything that may be known of each, as JSON"}),
+			run: (*tool).list,
+		},
+		{
+			name:    "selfSign",
+			summary: "make a self-signed certificate for a key pair",
+			detail: "The certificate is signed in the HSM and stored next to its key. It is a CA certificate, as\n" +
+				"decryption needs, unless -ca=F. With several key pairs the newest without a certificate is\n" +
+				"the default.",
+			options: loggedIn(
+				option{name: "CN", value: "NAME", help: "common name"},
+				option{name: "C", value: "XX", help: "country, two letters"},
+				option{name: "O", value: "NAME", help: "organisation"},
+				option{name: "OU", value: "NAME", help: "organisational unit"},
+				option{name: "L", value: "NAME", help: "locality"},
+				option{name: "ST", aliases: []string{"S"}, value: "NAME", help: "state or province"},
+				option{name: "E", value: "ADDRESS", help: "e-mail address"},
+				option{name: "startDate", value: "YYYYMMDD", help: "first day of validity (UTC); otherwise it begins now"},
+				option{name: "endDate", value: "YYYYMMDD", help: "last day of validity (UTC); otherwise 10 years, or 397 days for -ca=F"},
+				option{name: "serialNumber", aliases: []string{"serialNum"}, value: "HEX", help: "at most 20 bytes; otherwise random"},
+				option{name: "ca", kind: flag, value: "T", help: "F makes a server certificate"},
+				option{name: "san", value: "NAMES", help: "with -ca=F: host names and addresses, comma between; otherwise the CN"},
+				option{name: "privatehandle", kind: number, value: "HANDLE", help: "the private key"},
+				option{name: "publichandle", kind: number, value: "HANDLE", help: "or its public key"},
+				option{name: "label", value: "LABEL", help: "of the certificate; otherwise the key's"},
+				option{name: "sha256withrsa", kind: flag, help: "sign with SHA-256 and RSA, the default for RSA keys"},
+				option{name: "sha256withecdsa", kind: flag, help: "sign with SHA-256 and ECDSA, the default for P-256 (P-384: SHA-384)"},
+				optJSON),
+			run: (*tool).selfSign,
+		},
+		{
+			name:    "export",
+			summary: "write a certificate, or a public key, to a file",
+			detail:  "PEM, mode 0644. With one certificate on the partition that one is meant.",
+			options: loggedIn(
+				option{name: "handle", kind: number, value: "HANDLE", help: "which object"},
+				option{name: "outputFile", value: "FILE", help: "where to; - is standard output"},
+				option{name: "key", kind: flag, help: "the public key instead of the certificate"},
+				option{name: "force", kind: flag, help: "replace a file that is there"}),
+			run: (*tool).export,
+		},
+		{
+			name:    "delete",
+			summary: "destroy an object for ever",
+			options: loggedIn(
+				option{name: "handle", kind: number, value: "HANDLE", help: "which object"},
+				option{name: "force", kind: flag, help: "do not ask"}),
+			run: (*tool).destroy,
+		},
+		{
+			name:    "client init",
+			summary: "make this host's client certificate and configuration",
+			detail: "The certificate is named after the address, as the HSM expects it. What to do next on the\n" +
+				"HSM is printed.",
+			options: []option{
+				optConfig,
+				{name: "name", value: "NAME", help: "the client's name on the HSM; otherwise this host's"},
+				{name: "ip", value: "ADDRESS", help: "the address that the HSM sees this host come from"},
+				{name: "hostname", value: "HOST", help: "or its host name, which the HSM resolves"},
+				{name: "force", kind: flag, help: "replace the certificate; the new one has to be registered again"},
+				optJSON,
+			},
+			run: (*tool).clientInit,
+		},
+		{
+			name:    "server add",
+			summary: "pin the HSM's certificate and note its address",
+			detail:  "From then on only a server with this very certificate is the HSM.",
+			options: []option{
+				optConfig,
+				{name: "address", value: "HOST[:PORT]", help: "the HSM; port 1792 where none is given"},
+				{name: "certificate", value: "FILE", help: "its server.pem"},
+				{name: "partition", value: "LABEL", help: "the partition to use; not needed if one alone is assigned"},
+				{name: "force", kind: flag, help: "replace another server"},
+				optJSON,
+			},
+			run: (*tool).serverAdd,
+		},
+		{
+			name:    "verify",
+			summary: "walk the whole way to a login and say which step fails",
+			options: loggedIn(
+				option{name: "login", kind: flag, value: "T", help: "F stops before the login, and asks for no password"},
+				optJSON),
+			run: (*tool).verify,
+		},
+	}
+}
+
+// findCommand takes a command's words off the front of the arguments. Case
+// does not matter.
+func findCommand(argv []string) (*command, []string, error) {
+	table := commands()
+	var names []string
+	for _, c := range table {
+		for _, name := range append([]string{c.name}, c.aliases...) {
+			if n := len(strings.Fields(name)); len(argv) >= n && strings.EqualFold(strings.Join(argv[:n], " "), name) {
+				return c, argv[n:], nil
+			}
+			names = append(names, name)
+		}
+	}
+	typed := argv[0]
+	if i := slices.IndexFunc(names, func(name string) bool { return strings.HasPrefix(name, strings.ToLower(typed)+" ") }); i >= 0 {
+		return nil, nil, &usageError{fmt.Sprintf("%q is not complete; did you mean `cmu %s`?", strings.Join(argv[:min(2, len(argv))], " "), names[i])}
+	}
+	return nil, nil, &usageError{fmt.Sprintf("%q is not a command; %s", typed, suggestion("cmu ", nearest(typed, names), "cmu help"))}
+}

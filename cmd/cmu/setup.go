@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"moongate/client"
+	"moongate/internal/durable"
+)
+
+// clientMade is what `cmu client init` made, for people and for scripts.
+type clientMade struct {
+	Name        string `json:"name"`
+	Config      string `json:"config"`
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+	Fingerprint string `json:"fingerprint"`
+	// Register is the command line for the HSM.
+	Register string `json:"register"`
+}
+
+func (t *tool) clientInit(_ context.Context, o options) error {
+	path, err := t.configPath(o)
+	if err != nil {
+		return err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	s, err := readSettings(path)
+	if err != nil {
+		return err
+	}
+	if (s.Client != clientSettings{}) && !o.flag("force", false) {
+		return &fixError{
+			fmt.Errorf("%s has a client certificate already, %s of %q", path, s.Client.Certificate, s.Client.Name),
+			"use it; or replace it with -force, and register the new one with the HSM",
+		}
+	}
+	address, option, err := t.clientAddress(o, s.Server.Address)
+	if err != nil {
+		return err
+	}
+	name, err := t.clientName(o)
+	if err != nil {
+		return err
+	}
+	certificate, key, err := client.NewCertificate(name, address)
+	if err != nil {
+		return err
+	}
+	if err := makeConfigDir(path); err != nil {
+		return err
+	}
+	// An IPv6 address makes a file name too, but for scp a colon parts hosts
+	// from paths.
+	base := strings.ReplaceAll(address, ":", "-")
+	s.Client = clientSettings{Name: name, Certificate: base + ".pem", Key: base + "-key.pem"}
+	made := clientMade{
+		Name: name, Config: path,
+		Certificate: filepath.Join(filepath.Dir(path), s.Client.Certificate),
+		Key:         filepath.Join(filepath.Dir(path), s.Client.Key),
+		Register:    fmt.Sprintf("client register -c %s -%s %s -certificate %s", name, option, address, s.Client.Certificate),
+	}
+	// The configuration last: it never names files that are not there.
+	if err := durable.WriteFile(made.Key, key, 0o600); err != nil {
+		return fmt.Errorf("writing the client's key: %w", err)
+	}
+	if err := durable.WriteFile(made.Certificate, certificate, 0o644); err != nil {
+		return fmt.Errorf("writing the client's certificate: %w", err)
+	}
+	if err := s.write(path); err != nil {
+		return err
+	}
+	list, err := client.LoadCertificates(made.Certificate)
+	if err != nil {
+		return err
+	}
+	made.Fingerprint = client.Fingerprint(list[0].Raw)
+	if o.flag("json", false) {
+		return t.con.printJSON(made)
+	}
+	t.con.printf("%s", nextSteps(made, s.Server != serverSettings{}))
+	return nil
+}
+
+// clientAddress returns the address or host name that the HSM sees us under,
+// and the option of `client register` that it goes with.
+func (t *tool) clientAddress(o options, server string) (address, option string, err error) {
+	switch {
+	case o.has("ip") && o.has("hostname"):
+		return "", "", &usageError{"-ip and -hostname exclude each other"}
+	case o.has("ip"):
+		ip, err := netip.ParseAddr(o.text("ip"))
+		if err != nil {
+			return "", "", &usageError{fmt.Sprintf("-ip=%s is not an IP address; a name goes with -hostname=", o.text("ip"))}
+		}
+		return ip.Unmap().WithZone("").String(), "ip", nil
+	case o.has("hostname"):
+		address = o.text("hostname")
+	case server != "":
+		guess := addressToward(server)
+		if guess == "" {
+			address, err = t.con.ask(promptAddress)
+		} else {
+			address, err = t.con.askOr("Address that the HSM sees this host come from", guess)
+		}
+	default:
+		address, err = t.con.ask(promptAddress)
+	}
+	if err != nil {
+		return "", "", &fixError{err, "give -ip= or -hostname="}
+	}
+	if ip, err := netip.ParseAddr(address); err == nil {
+		return ip.Unmap().WithZone("").String(), "ip", nil
+	}
+	if !isHostName(address) {
+		return "", "", &usageError{fmt.Sprintf("%q is neither an IP address nor a host name", address)}
+	}
+	return strings.ToLower(address), "hostname", nil
+}
+
+// addressToward is the address that this host would call the HSM from. Nothing
+// is sent.
+func addressToward(server string) string {
+	host, port, err := net.SplitHostPort(server)
+	if err != nil {
+		host, port = strings.Trim(server, "[]"), client.DefaultPort
+	}
+	conn, err := net.Dial("udp", net.JoinHostPort(host, port))
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	if err != nil {
+		return ""
+	}
+	return local.Addr().Unmap().WithZone("").String()
+}
+
+func (t *tool) clientName(o options) (string, error) {
+	name := o.text("name")
+	if name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return "", &fixError{fmt.Errorf("reading this host's name: %w", err), "give -name="}
+		}
+		if name, err = t.con.askOr("Name of this client", host); err != nil {
+			return "", err
+		}
+	}
+	// It has to stand unquoted in the line for the HSM.
+	if len(name) > 64 || !isWord(name) {
+		return "", &usageError{fmt.Sprintf("the client's name %q should be 1 to 64 letters, digits, dots, dashes and underscores", name)}
+	}
+	return name, nil
+}
+
+func isWord(s string) bool {
+	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r))
+	})
+}
+
+// serverAdded is what `cmu server add` noted.
+type serverAdded struct {
+	Config      string `json:"config"`
+	Address     string `json:"address"`
+	Certificate string `json:"certificate"`
+	Fingerprint string `json:"fingerprint"`
+	Partition   string `json:"partition,omitempty"`
+}
+
+func (t *tool) serverAdd(_ context.Context, o options) error {
+	path, err := t.configPath(o)
+	if err != nil {
+		return err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	s, err := readSettings(path)
+	if err != nil {
+		return err
+	}
+	address, source := o.text("address"), o.text("certificate")
+	if address == "" {
+		if address, err = t.con.ask(promptServer); err != nil {
+			return &fixError{err, "give -address="}
+		}
+	}
+	if !isAddress(address) {
+		return &usageError{fmt.Sprintf("-address=%s; expected a host name or an IP address, with :PORT where it is not %s", address, client.DefaultPort)}
+	}
+	if (s.Server != serverSettings{}) && s.Server.Address != address && !o.flag("force", false) {
+		return &fixError{fmt.Errorf("%s names the HSM %s already", path, s.Server.Address), "replace it with -force, or keep another configuration with -config="}
+	}
+	if source == "" {
+		if source, err = t.con.ask(promptServerPE); err != nil {
+			return &fixError{err, "give -certificate="}
+		}
+	}
+	list, err := client.LoadCertificates(source)
+	if err != nil {
+		return &fixError{fmt.Errorf("reading the HSM's certificate: %w", err), "copy server.pem from the HSM and name it with -certificate="}
+	}
+	if len(list) != 1 {
+		return fmt.Errorf("reading the HSM's certificate: %s holds %d certificates, expected the HSM's alone", source, len(list))
+	}
+	data, err := os.ReadFile(source)
+	if err != nil {
+		return fmt.Errorf("reading the HSM's certificate: %w", err)
+	}
+	fingerprint := client.Fingerprint(list[0].Raw)
+	s.Server = serverSettings{Address: address, Certificate: "server.pem"}
+	if o.has("partition") {
+		s.Partition = o.text("partition")
+	}
+	if err := makeConfigDir(path); err != nil {
+		return err
+	}
+	pinned := filepath.Join(filepath.Dir(path), s.Server.Certificate)
+	if err := t.mayPin(pinned, fingerprint, o); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(pinned, data, 0o644); err != nil {
+		return fmt.Errorf("writing the HSM's certificate: %w", err)
+	}
+	if err := s.write(path); err != nil {
+		return err
+	}
+	added := serverAdded{Config: path, Address: address, Certificate: pinned, Fingerprint: fingerprint, Partition: s.Partition}
+	if o.flag("json", false) {
+		return t.con.printJSON(added)
+	}
+	t.con.printf("HSM %s pinned in %s.\n  SHA-256: %s\nCompare it with what `ntls show` prints on the HSM.\n", address, path, fingerprint)
+	return nil
+}
+
+// mayPin refuses to replace a pinned certificate by another one unasked: that
+// is what somebody in between would want.
+func (t *tool) mayPin(pinned, fingerprint string, o options) error {
+	if o.flag("force", false) {
+		return nil
+	}
+	list, err := client.LoadCertificates(pinned)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err == nil && len(list) == 1 && client.Fingerprint(list[0].Raw) == fingerprint {
+		return nil
+	}
+	return &fixError{
+		fmt.Errorf("%s is another certificate than the one given, SHA-256 %s", pinned, fingerprint),
+		"compare with `ntls show` on the HSM; if the HSM got a new certificate, add -force",
+	}
+}
+
+func isAddress(s string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return true
+	}
+	if host, port, err := net.SplitHostPort(s); err == nil {
+		if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+			return false
+		}
+		s = host
+	}
+	_, err := netip.ParseAddr(s)
+	return err == nil || isHostName(s)
+}
+
+// isHostName reports whether s has the form of a host name (RFC 1123, section
+// 2.1).
+func isHostName(s string) bool {
+	if len(s) == 0 || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if len(label) == 0 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+				return false
+			}
+		}
+	}
+	return true
+}
