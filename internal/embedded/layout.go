@@ -77,12 +77,12 @@ func readPorts(path string) (Ports, error) {
 	}
 	for _, l := range snapshot.Forward {
 		if l.Name == proxyName {
-			p.Proxy = int(l.Port)
+			p.Proxy = int(l.Listen.Port())
 		}
 	}
 	for _, l := range snapshot.Inbound {
 		if l.Name == demoName {
-			p.Inbound, p.Origin = int(l.Port), int(l.ServerPort)
+			p.Inbound, p.Origin = int(l.Listen.Port()), int(l.ServerPort)
 		}
 	}
 	return p, nil

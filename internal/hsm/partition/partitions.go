@@ -149,7 +149,7 @@ func (o *Officer) DeletePartition(ctx context.Context, name string) error {
 		delete(h.partitions, p.id)
 		p.deactivate(true)
 		for _, c := range assigned {
-			*c = *c.without(p.id)
+			h.clients[c.Fingerprint] = c.without(p.id)
 			h.disconnect(c.Fingerprint)
 		}
 		return nil
