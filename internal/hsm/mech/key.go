@@ -21,8 +21,8 @@ type Key struct {
 	bits    int
 
 	// One of these, by keyType.
-	rsa *rsa.PrivateKey // precomputed
-	ec  *ecdsa.PrivateKey
+	rsa   *rsa.PrivateKey // precomputed
+	ec    *ecdsa.PrivateKey
 	aes   cipher.Block
 	gcm   cipher.AEAD // over aes; chooses its own nonces
 	value []byte      // the AES key itself, for Wrap

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"moongate/internal/hsm/object"
+)
+
+// FuzzDecoders feeds each decoder of stored bytes the same input: it is
+// refused, or decodes to what encodes to it again.
+func FuzzDecoders(f *testing.F) {
+	id := object.NewID()
+	at := place{kind: kindLive, sequence: 7, version: 2}
+	f.Add(stored{place: at, attributes: []byte("sealed"), secret: []byte("sealed too")}.append(nil))
+	f.Add(stored{place: place{kind: kindTombstone, sequence: 8, version: 3}, secret: []byte("time")}.append(nil))
+	f.Add(appendRecord(nil, "id", []byte("value")))
+	f.Add((&partition{sequence: 1, lastHandle: 2, members: 3}).append(nil))
+	f.Add(header{id: id, created: 1}.append(nil))
+	f.Add(object.Defaults(object.ClassPrivateKey).Append(number(5)))
+	f.Add(append(number(7), appendEntry(nil, id, at)...))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		same := func(what string, out []byte, err error) {
+			if err == nil && !bytes.Equal(in, out) {
+				t.Errorf("%s: %x decodes to what encodes to %x", what, in, out)
+			}
+		}
+		st, err := decodeStored(in)
+		same("object", st.append(nil), err)
+		name, value, err := decodeRecord(in)
+		same("record", appendRecord(nil, name, value), err)
+		if p, err := decodePartition(in); err == nil {
+			same("partition", p.append(nil), nil)
+		}
+		h, err := decodeHeader(in)
+		same("header", h.append(nil), err)
+		handle, attributes, err := decodeAttributes(in)
+		same("attributes", attributes.Append(binary.BigEndian.AppendUint64(nil, handle)), err)
+		if len(in) >= 8 {
+			id, at, err := decodeEntry(in[:8], in[8:])
+			same("entry", append(number(at.sequence), appendEntry(nil, id, at)...), err)
+		}
+	})
+}
