@@ -1,0 +1,130 @@
+// Package intercept is the gateway's data plane: it takes clients'
+// connections, looks at the TLS ClientHello, lets the policy decide, and then
+// relays the connection as it is, ends it, or stands between its two halves
+// with a TLS session on each.
+//
+// A decrypted flow goes through these steps, each a method named after it:
+//
+//	request   CONNECT host:port (RFC 9110, section 9.3.6), or an inbound connection
+//	dial      resolve, check the address that is dialled, connect
+//	hello     read the ClientHello (RFC 8446, section 4.1.2), decide
+//	server    handshake with the server, with the client's own name and protocols
+//	verify    judge the server's chain
+//	certify   get what is presented to the client in the server's stead
+//	client    finish the handshake with the client
+//	relay     copy both ways until both sides have ended
+//
+// A flow that is not decrypted is relayed from the hello on, byte for byte.
+// Whatever happens, a flow leaves exactly one flow.Record.
+//
+// # What a tunnel may hold
+//
+// A tunnel that does not begin with a TLS handshake record is refused, also to
+// hosts that are excluded from decryption: it would be traffic of an unknown
+// kind that nobody looked at and nobody would hear of. So are protocols in
+// which the server speaks first: they end when the time for the hello is over.
+// Early data (RFC 8446, section 4.2.10) and client certificates are refused
+// too, by name, since crypto/tls has no server side for the one and no second
+// key for the other; sites that need them belong on the exclusion list.
+//
+// # Use
+//
+// Everything that configuration changes is in a Runtime, which is immutable
+// and reached through one atomic pointer: store another one and new
+// connections use it, while those under way keep theirs.
+//
+//	var current atomic.Pointer[intercept.Runtime]
+//	current.Store(runtime)
+//	proxy, err := intercept.NewProxy(intercept.Options{Runtime: &current, ...})
+//	err = proxy.Serve(ctx, listener) // until ctx is done and the flows are drained
+//
+// A Gate does the same for one inbound listener.
+package intercept
+
+import (
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"moongate/internal/gw/flow"
+	"moongate/internal/gw/policy"
+)
+
+// Verifier judges the chain that a server presented, leaf first, for a name (a
+// host name or an IP address). It is called from many goroutines, for resumed
+// sessions too, and must not wait for a network.
+type Verifier interface {
+	Verify(name string, chain []*x509.Certificate) *flow.Verdict
+}
+
+// Runtime is what connections are handled by. It is immutable.
+type Runtime struct {
+	Policy *policy.Policy
+	// Destinations says where the proxy goes; a Gate does not ask it.
+	Destinations *policy.Destinations
+	Certifier    flow.Certifier
+	Verifier     Verifier
+	// Server is the protected server of a Gate, "host:port"; unused in a Proxy.
+	Server string
+	Limits Limits
+}
+
+// Limits bound what clients can make the gateway do. A zero field is its
+// default.
+type Limits struct {
+	Connections    int           // clients at a time, for each listener; 10,000
+	RequestTimeout time.Duration // for the headers of a proxy request; 15 s
+	RequestHeader  int           // bytes of those headers; 64 KiB
+	DialTimeout    time.Duration // name, TCP, and all addresses; 15 s
+	HelloTimeout   time.Duration // from an open tunnel to a whole ClientHello; 15 s
+	TLSTimeout     time.Duration // both handshakes together, hello included; 45 s
+	IdleTimeout    time.Duration // no byte either way; 1 h
+	HalfClosed     time.Duration // the same, once one side has ended; 2 min
+	Drain          time.Duration // for flows under way at shutdown; 10 s
+}
+
+func (l Limits) withDefaults() Limits {
+	set(&l.Connections, 10_000)
+	set(&l.RequestTimeout, 15*time.Second)
+	set(&l.RequestHeader, 64<<10)
+	set(&l.DialTimeout, 15*time.Second)
+	set(&l.HelloTimeout, 15*time.Second)
+	set(&l.TLSTimeout, 45*time.Second)
+	set(&l.IdleTimeout, time.Hour)
+	set(&l.HalfClosed, 2*time.Minute)
+	set(&l.Drain, 10*time.Second)
+	return l
+}
+
+func set[T int | time.Duration](field *T, otherwise T) {
+	if *field <= 0 {
+		*field = otherwise
+	}
+}
+
+// Options wire a Proxy or a Gate.
+type Options struct {
+	// Runtime is loaded once for each connection; it must hold one from the
+	// start.
+	Runtime *atomic.Pointer[Runtime]
+	Sink    flow.Sink
+	Log     *slog.Logger
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Runtime == nil || o.Runtime.Load() == nil:
+		return errors.New("intercept: no runtime")
+	case o.Sink == nil:
+		return errors.New("intercept: no sink for records")
+	case o.Log == nil:
+		return errors.New("intercept: no logger")
+	}
+	rt := o.Runtime.Load()
+	if rt.Policy == nil || rt.Certifier == nil || rt.Verifier == nil {
+		return errors.New("intercept: a runtime needs a policy, a certifier and a verifier")
+	}
+	return nil
+}

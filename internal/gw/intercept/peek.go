@@ -1,0 +1,147 @@
+package intercept
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"moongate/internal/gw/flow"
+)
+
+// maxHello bounds the bytes that a ClientHello may take on the wire. crypto/tls
+// bounds the message at 64 KiB; the rest is room for record headers.
+const maxHello = 256 << 10
+
+var (
+	errNotTLS    = errors.New("not TLS: the first byte is not that of a handshake record")
+	errLongHello = fmt.Errorf("the ClientHello takes more than %d bytes", maxHello)
+)
+
+// recordHandshake is the first byte of a TLS connection (RFC 8446, section 5.1).
+const recordHandshake = 0x16
+
+// tap lies between crypto/tls and a connection whose hello is peeked at. It
+// keeps what is read and holds back what is written, so that the connection is
+// afterwards as it was: with what was seen put back in front, it can be
+// answered, relayed to the server, or ended with an alert of our choice.
+type tap struct {
+	*net.TCPConn
+	early []byte // came with the proxy request, not read yet
+	seen  []byte // all that was read
+	held  []byte // all that was written: at most an alert
+}
+
+func (t *tap) Read(b []byte) (int, error) {
+	var n int
+	var err error
+	if len(t.early) > 0 {
+		n = copy(b, t.early)
+		t.early = t.early[n:]
+	} else {
+		n, err = t.TCPConn.Read(b)
+	}
+	t.seen = append(t.seen, b[:n]...)
+	switch {
+	case n == 0:
+		return n, err
+	case t.seen[0] != recordHandshake:
+		return 0, errNotTLS
+	case len(t.seen) > maxHello:
+		return 0, errLongHello
+	}
+	return n, err
+}
+
+func (t *tap) Write(b []byte) (int, error) {
+	t.held = append(t.held, b...)
+	return len(b), nil
+}
+
+// peek reads the ClientHello, over as many records and segments as it takes
+// (one with post-quantum key shares takes several), and returns it with all the
+// bytes that were read. The parser is crypto/tls's own: what the decision is
+// about cannot differ from what is later answered.
+//
+// With an error, alert is what crypto/tls would have sent for it; empty where
+// it had nothing to say.
+func peek(conn *net.TCPConn, early []byte) (hello flow.Hello, seen, alert []byte, err error) {
+	t := &tap{TCPConn: conn, early: early}
+	errSeen := errors.New("seen")
+	parser := tls.Server(t, &tls.Config{
+		GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
+			hello = describeHello(info)
+			return nil, errSeen
+		},
+	})
+	if err := parser.Handshake(); !errors.Is(err, errSeen) {
+		return flow.Hello{}, t.seen, t.held, err
+	}
+	return hello, append(t.seen, t.early...), nil, nil
+}
+
+// describeHello takes from a hello what decisions need.
+func describeHello(info *tls.ClientHelloInfo) flow.Hello {
+	hello := flow.Hello{
+		ServerName:   strings.ToLower(info.ServerName),
+		ALPN:         info.SupportedProtos,
+		Versions:     slices.DeleteFunc(slices.Clone(info.SupportedVersions), isGrease),
+		CipherSuites: info.CipherSuites,
+		Groups:       info.SupportedCurves,
+		Signatures:   info.SignatureSchemes,
+	}
+	slices.SortFunc(hello.Versions, func(a, b uint16) int { return int(b) - int(a) })
+	return hello
+}
+
+// isGrease recognises the values that clients throw in so that servers stay
+// tolerant (RFC 8701).
+func isGrease(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
+
+// checkServerName refuses a server name that no certificate can hold.
+func checkServerName(name string) error {
+	if _, err := netip.ParseAddr(name); name == "" || err == nil {
+		return nil
+	}
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("the server name %.100q: %w", name, err)
+	}
+	return nil
+}
+
+// replay is a connection with what was read from it put back in front. It
+// belongs to the handshake, then to the one goroutine that reads from it.
+type replay struct {
+	*net.TCPConn
+	unread []byte
+}
+
+func (r *replay) Read(b []byte) (int, error) {
+	if len(r.unread) == 0 {
+		return r.TCPConn.Read(b)
+	}
+	n := copy(b, r.unread)
+	if r.unread = r.unread[n:]; len(r.unread) == 0 {
+		r.unread = nil // frees the hello
+	}
+	return n, nil
+}
+
+// Close makes what is pending return, and leaves the connection open: crypto/tls
+// calls it when the context of a handshake ends, and the client is to hear why
+// before the connection's owner closes it.
+func (r *replay) Close() error { return r.SetDeadline(time.Unix(1, 0)) }
+
+// handshakeClient answers the hello that was peeked at.
+func handshakeClient(ctx context.Context, conn *net.TCPConn, seen []byte, cfg *tls.Config) (*tls.Conn, error) {
+	client := tls.Server(&replay{TCPConn: conn, unread: seen}, cfg)
+	if err := client.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return client, nil
+}

@@ -1,0 +1,287 @@
+package intercept
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"moongate/internal/gw/flow"
+	"moongate/internal/gw/policy"
+)
+
+// core is what the flows of a Proxy or a Gate share.
+type core struct {
+	options  Options
+	sessions *sessions
+	bounds   *bounds
+}
+
+func newCore(o Options) (*core, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	sessions, err := newSessions()
+	if err != nil {
+		return nil, err
+	}
+	bounds, err := newBounds()
+	if err != nil {
+		return nil, err
+	}
+	return &core{options: o, sessions: sessions, bounds: bounds}, nil
+}
+
+// session is one flow. It belongs to the goroutine that runs it; what others
+// touch is in the lifeline and the counters.
+type session struct {
+	*core
+	rt     *Runtime
+	limits Limits
+	kind   flow.Kind
+	start  time.Time
+	target Target
+	client *net.TCPConn
+	server *net.TCPConn // nil until dialled
+	early  []byte       // of the client, read with the proxy request
+
+	decision policy.Decision
+	record   flow.Record
+	meter    flow.Meter
+	life     lifeline
+
+	up, down   atomic.Int64 // bytes of the relay
+	halfClosed atomic.Bool  // one side has ended
+}
+
+// newSession begins a flow, whose record its caller must write with finish.
+func (c *core) newSession(rt *Runtime, kind flow.Kind, client net.Addr, target string) *session {
+	s := &session{core: c, rt: rt, limits: rt.Limits.withDefaults(), kind: kind, start: time.Now()}
+	s.meter.ID = flow.NewID()
+	s.record = flow.Record{
+		ID:         s.meter.ID.String(),
+		Start:      s.start,
+		Kind:       kind,
+		Client:     addrPort(client).String(),
+		Target:     target,
+		Verdict:    flow.Unverified,
+		Revocation: "not-checked",
+	}
+	return s
+}
+
+// finish writes the flow's one record. f is why it ended before its time; nil
+// if it did not.
+func (s *session) finish(f *flow.Failure) {
+	r := &s.record
+	r.Duration = flow.Millis(time.Since(s.start))
+	calls, spent := s.meter.Read()
+	r.HSMCalls, r.HSMTime = calls, flow.Millis(spent)
+	r.BytesUp, r.BytesDown = s.up.Load(), s.down.Load()
+	if s.server != nil {
+		r.Server = addrPort(s.server.RemoteAddr()).String()
+	}
+	if f != nil {
+		r.FailureStage, r.FailureCause = f.Stage, f.Err.Error()
+		switch f.Stage {
+		case flow.StageRequest, flow.StageDestination, flow.StagePolicy, flow.StageVerify:
+			r.Action = string(policy.Block)
+		}
+		if r.Reason == "" {
+			r.Reason = "refused before a decision"
+		}
+		s.options.Log.Debug("flow failed", slog.String("id", r.ID), slog.String("target", r.Target),
+			slog.String("stage", string(f.Stage)), slog.Any("cause", f.Err))
+	}
+	s.options.Sink.Write(r)
+}
+
+// decide asks the policy, with what is known by now.
+func (s *session) decide(sni string) {
+	facts := policy.Facts{
+		Kind:   s.kind,
+		Client: addrPort(s.client.RemoteAddr()).Addr(),
+		Host:   s.target.Host,
+		SNI:    sni,
+	}
+	if s.server != nil {
+		facts.Server = addrPort(s.server.RemoteAddr()).Addr()
+	}
+	s.decision = s.rt.Policy.Decide(facts)
+	s.record.Action, s.record.Rule, s.record.Reason = string(s.decision.Action), s.decision.Rule, s.decision.Reason
+}
+
+// connect reaches the server. The connection ends with the flow's lifeline.
+func (s *session) connect(ctx context.Context, destinations *policy.Destinations) error {
+	conn, err := dial(ctx, s.target, destinations, s.limits.DialTimeout)
+	if err != nil {
+		return err
+	}
+	s.server = conn
+	s.life.add(conn)
+	return nil
+}
+
+// run takes the flow from its first byte to its last and closes its
+// connections. ctx ends it early.
+func (s *session) run(ctx context.Context) *flow.Failure {
+	stop := context.AfterFunc(ctx, func() { s.life.end(errShutdown) })
+	defer stop()
+	defer s.life.end(nil)
+
+	hello, seen, f := s.hello()
+	if f != nil {
+		return f
+	}
+	if f := s.prepare(ctx, &hello); f != nil {
+		return s.alert(f)
+	}
+	if s.decision.Action == policy.NoDecrypt {
+		return s.relayRaw(seen)
+	}
+	client, server, f := s.handshakes(ctx, &hello, seen)
+	if f != nil {
+		return f
+	}
+	return s.relay(&leg{client, s.client, "client"}, &leg{server, s.server, "server"})
+}
+
+// handshakes makes both TLS sessions, in the time allowed for both.
+func (s *session) handshakes(ctx context.Context, hello *flow.Hello, seen []byte) (client, server *tls.Conn, f *flow.Failure) {
+	ctx, cancel := context.WithTimeout(flow.WithMeter(ctx, &s.meter), s.limits.TLSTimeout)
+	defer cancel()
+	server, presented, f := s.answer(ctx, hello)
+	if f != nil {
+		return nil, nil, s.alert(f)
+	}
+	client, err := s.present(ctx, seen, presented)
+	if err != nil {
+		return nil, nil, s.unlessCut(clientFailure(err, &s.meter, s.record.Authority))
+	}
+	return client, server, nil
+}
+
+// alert tells a client, to whom nothing was sent yet, that it ends here.
+func (s *session) alert(f *flow.Failure) *flow.Failure {
+	sendAlert(s.client, f.Alert)
+	return s.unlessCut(f)
+}
+
+var errShutdown = errors.New("the gateway shuts down")
+
+// unlessCut replaces what failed when the lifeline was cut by why it was cut.
+func (s *session) unlessCut(f *flow.Failure) *flow.Failure {
+	if cause := s.life.why(); cause != nil {
+		return &flow.Failure{Stage: f.Stage, Alert: f.Alert, Err: cause}
+	}
+	return f
+}
+
+// hello reads the ClientHello and all that came with it.
+func (s *session) hello() (flow.Hello, []byte, *flow.Failure) {
+	s.client.SetReadDeadline(time.Now().Add(s.limits.HelloTimeout))
+	hello, seen, alert, err := peek(s.client, s.early)
+	s.early = nil
+	if err != nil {
+		f := helloFailure(err, len(seen), s.limits)
+		if len(alert) > 0 {
+			writeLast(s.client, alert)
+		}
+		return hello, nil, s.unlessCut(f)
+	}
+	s.client.SetReadDeadline(time.Time{})
+	s.record.SNI = hello.ServerName
+	return hello, seen, nil
+}
+
+// prepare decides, having reached the server: the address is part of the
+// facts, and either way the flow needs the connection.
+func (s *session) prepare(ctx context.Context, hello *flow.Hello) *flow.Failure {
+	if err := checkServerName(hello.ServerName); err != nil {
+		return &flow.Failure{Stage: flow.StageHello, Alert: alertUnrecognizedName, Err: err}
+	}
+	if s.server == nil {
+		if err := s.connect(ctx, nil); err != nil {
+			s.decide(hello.ServerName)
+			return flow.FailureOf(err, flow.StageConnect)
+		}
+	}
+	s.decide(hello.ServerName)
+	switch s.decision.Action {
+	case policy.Block:
+		return &flow.Failure{Stage: flow.StagePolicy, Alert: flow.AlertAccessDenied, Err: errors.New(s.decision.Reason)}
+	case policy.Decrypt:
+		return checkVersions(hello, s.decision.Profile)
+	}
+	return nil
+}
+
+// answer makes what the client is to be answered with: the server's leg, its
+// verdict, and the certificate to present.
+func (s *session) answer(ctx context.Context, hello *flow.Hello) (*tls.Conn, *flow.Presented, *flow.Failure) {
+	profile := s.decision.Profile
+	server, err := handshakeServer(ctx, s.server, hello, profile, s.sessions)
+	if err != nil {
+		return nil, nil, flow.FailureOf(err, flow.StageServerTLS)
+	}
+	state := server.ConnectionState()
+	var leaf *x509.Certificate
+	if len(state.PeerCertificates) > 0 {
+		leaf = state.PeerCertificates[0]
+	}
+	s.record.ServerLeg = flow.DescribeLeg(state, leaf)
+
+	name := hello.ServerName
+	if name == "" {
+		name = s.target.Host
+	}
+	verdict := s.rt.Verifier.Verify(name, state.PeerCertificates)
+	s.record.Verdict, s.record.VerdictDetail, s.record.Revocation = verdict.Status, verdict.Detail, verdict.Revocation
+	outcome := profile.Judge(s.kind, verdict)
+	if outcome.Trust == policy.Blocked {
+		return nil, nil, verifyFailure(verdict, outcome.Reason)
+	}
+
+	presented, err := s.rt.Certifier.Certify(ctx, &flow.CertifyRequest{
+		Hello:    *hello,
+		Name:     name,
+		Protocol: state.NegotiatedProtocol,
+		Upstream: state.PeerCertificates,
+		Trust:    outcome.Trust == policy.Trusted,
+	})
+	if err != nil {
+		return nil, nil, flow.FailureOf(err, flow.StageCertify)
+	}
+	s.record.Authority, s.record.Cached = presented.Authority, presented.Cached
+	return server, presented, nil
+}
+
+// present finishes the handshake with the client.
+func (s *session) present(ctx context.Context, seen []byte, presented *flow.Presented) (*tls.Conn, error) {
+	client, err := handshakeClient(ctx, s.client, seen, s.bounds.apply(presented.Config, s.decision.Profile))
+	leaf := presented.Leaf
+	if authority, chosen := s.meter.Presented(); chosen != nil {
+		s.record.Authority, leaf = authority, chosen
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.record.ClientLeg = flow.DescribeLeg(client.ConnectionState(), leaf)
+	return client, nil
+}
+
+// checkVersions refuses a client that is too old for the profile, before the
+// server is bothered.
+func checkVersions(hello *flow.Hello, profile *policy.Profile) *flow.Failure {
+	if len(hello.Versions) == 0 || hello.Versions[0] >= profile.MinVersion {
+		return nil
+	}
+	return &flow.Failure{Stage: flow.StagePolicy, Alert: alertProtocolVersion,
+		Err: fmt.Errorf("client offers at most %s, profile %q asks for %s", tls.VersionName(hello.Versions[0]),
+			profile.Name, tls.VersionName(profile.MinVersion))}
+}
