@@ -248,7 +248,15 @@ func TestParseKeyKeepsNothingOfTheSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kwp := object.Mechanism{Type: object.MechAESKWP}
+	before, err := key.Wrap(kwp, key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	material.Clear()
+	if after, err := key.Wrap(kwp, key); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("wrapped after Clear: %x, %v, before: %x", after, err, before)
+	}
 	if got, err := key.Decrypt(gcm, sealed); err != nil || string(got) != "x" {
 		t.Errorf("after Clear: %q, %v", got, err)
 	}

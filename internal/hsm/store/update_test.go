@@ -134,6 +134,24 @@ func TestAFailureThatDependsOnAnother(t *testing.T) {
 	}
 }
 
+// The same, where the other is undone because it fails when it runs again.
+func TestAFailureThatDependsOnAChangeOfMind(t *testing.T) {
+	t.Parallel()
+	s := openTemp(t)
+	p := object.NewID()
+	runs := 0
+	createOnce := func(tx *Tx) error {
+		if runs++; runs > 1 {
+			return errors.New("the deadline passed")
+		}
+		return tx.CreatePartition(p)
+	}
+	errs := together(t, s, createOnce, func(tx *Tx) error { return tx.CreatePartition(p) })
+	if errs[0] == nil || errs[1] != nil {
+		t.Errorf("updates: %v", errs)
+	}
+}
+
 func TestAGoroutineThatEndsInAnUpdateDoesNotHoldTheOthers(t *testing.T) {
 	t.Parallel()
 	s := openTemp(t)
