@@ -1,0 +1,269 @@
+package world
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"moongate/client"
+)
+
+// loopback is where everything runs.
+const loopback = "127.0.0.1"
+
+// HSM is a network HSM that runs as a process. Its methods may be called from
+// many goroutines at once.
+type HSM struct {
+	Dir      string // its data directory
+	Addr     string // of the client protocol, the same after each Restart
+	Password string // the Security Officer's
+
+	program string
+	clients string // directory for the clients' certificates
+
+	mu      sync.Mutex
+	process *Process // the newest; guarded by mu
+	earlier []string // logs of those before; guarded by mu
+}
+
+// StartHSM makes a network HSM below dir, which must exist, and serves it on a
+// free port.
+func StartHSM(ctx context.Context, dir string) (*HSM, error) {
+	program, err := Program(ctx, "moongate-hsm")
+	if err != nil {
+		return nil, err
+	}
+	h := &HSM{Dir: filepath.Join(dir, "hsm"), Password: rand.Text(), program: program, clients: filepath.Join(dir, "clients")}
+	if err := os.Mkdir(h.clients, 0o700); err != nil {
+		return nil, fmt.Errorf("making an HSM: %w", err)
+	}
+	twice := h.Password + "\n" + h.Password + "\n"
+	if _, err := h.Command(ctx, twice, "init", "-label", "world", "-host", loopback); err != nil {
+		return nil, fmt.Errorf("making an HSM: %w", err)
+	}
+	if h.Addr, err = h.serve(ctx, loopback+":0"); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Restart serves the HSM again, after Kill9 or Stop, on the port that it had.
+func (h *HSM) Restart(ctx context.Context) error {
+	_, err := h.serve(ctx, h.Addr)
+	return err
+}
+
+// serve starts a process and returns the address that it listens on.
+func (h *HSM) serve(ctx context.Context, listen string) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.process != nil {
+		if h.process.Running() {
+			return "", errors.New("starting the HSM: it is running")
+		}
+		h.earlier = append(h.earlier, h.process.Log())
+	}
+	addr := ""
+	process, err := startProcess(ctx, nil, func(line string) bool {
+		after, is := strings.CutPrefix(line, "listening ")
+		if is {
+			addr = after
+		}
+		return is
+	}, h.program, "-data", h.Dir, "serve", "-listen", listen)
+	if err != nil {
+		return "", err
+	}
+	h.process = process
+	return addr, nil
+}
+
+// Process is the HSM's newest process.
+func (h *HSM) Process() *Process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.process
+}
+
+// PID is that of the newest process.
+func (h *HSM) PID() int { return h.Process().PID }
+
+// Kill9 ends the HSM as a crash would.
+func (h *HSM) Kill9() { h.Process().Kill9() }
+
+// Stop ends the HSM in order.
+func (h *HSM) Stop() error { return h.Process().Stop() }
+
+// Close stops the HSM, if it runs.
+func (h *HSM) Close() error {
+	if p := h.Process(); p != nil && p.Running() {
+		return p.Stop()
+	}
+	return nil
+}
+
+// Log returns what the HSM printed, since it was made.
+func (h *HSM) Log() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	log := strings.Join(h.earlier, "")
+	if h.process != nil {
+		log += h.process.Log()
+	}
+	return log
+}
+
+// ServerCertificate is the file that clients pin.
+func (h *HSM) ServerCertificate() string { return filepath.Join(h.Dir, "server.pem") }
+
+// Command runs moongate-hsm on this HSM with the given standard input, and
+// returns its standard output. It works while the HSM serves and while not.
+func (h *HSM) Command(ctx context.Context, input string, args ...string) (string, error) {
+	return run(ctx, input, h.program, append([]string{"-data", h.Dir}, args...)...)
+}
+
+// Shell runs administration commands as the Security Officer, one a line, and
+// what they ask for on the lines after each. It stops at the first that fails.
+func (h *HSM) Shell(ctx context.Context, lines ...string) (string, error) {
+	input := "hsm login\n" + h.Password + "\n" + strings.Join(lines, "\n") + "\n"
+	return h.Command(ctx, input, "shell")
+}
+
+// Partition is one of an HSM, with its roles' passwords.
+type Partition struct {
+	Label         string
+	CryptoOfficer string
+	CryptoUser    string
+}
+
+// NewPartition makes a partition and its two roles.
+func (h *HSM) NewPartition(ctx context.Context, label string) (*Partition, error) {
+	p := &Partition{Label: label, CryptoOfficer: rand.Text(), CryptoUser: rand.Text()}
+	_, err := h.Shell(ctx,
+		"partition create -partition "+label,
+		"role init -partition "+label+" -role co", p.CryptoOfficer, p.CryptoOfficer,
+		"role init -partition "+label+" -role cu", p.CryptoOfficer, p.CryptoUser, p.CryptoUser)
+	if err != nil {
+		return nil, fmt.Errorf("making partition %s: %w", label, err)
+	}
+	return p, nil
+}
+
+// Registered is a client that an HSM admits to one partition.
+type Registered struct {
+	Name        string
+	Certificate string // PEM files
+	Key         string
+	Partition   *Partition
+
+	hsm *HSM
+}
+
+// Register makes a client's certificate, registers it for the loopback address
+// and assigns a partition to it.
+func (h *HSM) Register(ctx context.Context, name string, p *Partition) (*Registered, error) {
+	cert, key, err := client.NewCertificate(name, loopback)
+	if err != nil {
+		return nil, fmt.Errorf("registering client %s: %w", name, err)
+	}
+	r := &Registered{
+		Name: name, Partition: p, hsm: h,
+		Certificate: filepath.Join(h.clients, name+".pem"), Key: filepath.Join(h.clients, name+"-key.pem"),
+	}
+	if err := errors.Join(os.WriteFile(r.Certificate, cert, 0o644), os.WriteFile(r.Key, key, 0o600)); err != nil {
+		return nil, fmt.Errorf("registering client %s: %w", name, err)
+	}
+	_, err = h.Shell(ctx,
+		"client register -c "+name+" -ip "+loopback+" -certificate "+r.Certificate,
+		"client assignPartition -c "+name+" -p "+p.Label)
+	if err != nil {
+		return nil, fmt.Errorf("registering client %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// Settings is a client configuration file's text (client.LoadConfig).
+func (r *Registered) Settings() string {
+	return fmt.Sprintf("partition = %q\n\n[server]\naddress = %q\ncertificate = %q\n\n[client]\nname = %q\ncertificate = %q\nkey = %q\n",
+		r.Partition.Label, r.hsm.Addr, r.hsm.ServerCertificate(), r.Name, r.Certificate, r.Key)
+}
+
+// Config is what client.Dial needs to be this client, as a role of the
+// partition.
+func (r *Registered) Config(role client.Role) (client.Config, error) {
+	file := filepath.Join(r.hsm.clients, r.Name+".toml")
+	if err := os.WriteFile(file, []byte(r.Settings()), 0o600); err != nil {
+		return client.Config{}, fmt.Errorf("configuring client %s: %w", r.Name, err)
+	}
+	config, err := client.LoadConfig(file)
+	if err != nil {
+		return client.Config{}, err
+	}
+	config.Role = role
+	switch role {
+	case client.RoleCryptoOfficer:
+		config.Password = func() ([]byte, error) { return []byte(r.Partition.CryptoOfficer), nil }
+	case client.RoleCryptoUser:
+		config.Password = func() ([]byte, error) { return []byte(r.Partition.CryptoUser), nil }
+	}
+	return config, nil
+}
+
+// AuditRecord is one line of the HSM's audit log.
+type AuditRecord struct {
+	Seq       int64     `json:"seq"`
+	Time      time.Time `json:"time"`
+	Kind      string    `json:"kind"`
+	Action    string    `json:"action"`
+	Op        string    `json:"op"` // operation id, hexadecimal
+	Client    string    `json:"client"`
+	Remote    string    `json:"remote"`
+	Partition string    `json:"partition"`
+	Role      string    `json:"role"`
+	Object    string    `json:"object"` // UUID
+	Mechanism string    `json:"mechanism"`
+	Outcome   string    `json:"outcome"`
+	Detail    string    `json:"detail"`
+}
+
+// AuditLines returns the newest lines of the audit log, n at most, the oldest
+// of them first.
+func (h *HSM) AuditLines(ctx context.Context, n int) ([]string, error) {
+	out, err := h.Command(ctx, "", "audit", "tail", "-entries", fmt.Sprint(n))
+	if err != nil {
+		return nil, fmt.Errorf("reading the audit log: %w", err)
+	}
+	var lines []string
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "{") {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines, nil
+}
+
+// Audit is AuditLines, decoded.
+func (h *HSM) Audit(ctx context.Context, n int) ([]AuditRecord, error) {
+	lines, err := h.AuditLines(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	var list []AuditRecord
+	for _, line := range lines {
+		var r AuditRecord
+		dec := json.NewDecoder(strings.NewReader(line))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&r); err != nil {
+			return nil, fmt.Errorf("reading the audit log: %q: %w", line, err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}

@@ -1,0 +1,78 @@
+package world
+
+import (
+	"context"
+	"os"
+)
+
+// TB is the part of testing.TB that a Test needs, so that a program which is
+// no test can import this package.
+type TB interface {
+	Helper()
+	Context() context.Context
+	Cleanup(func())
+	Failed() bool
+	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// Test is a world that ends with a test and tells its logs when that fails.
+type Test struct{ t TB }
+
+// T makes a world for a test.
+func T(t TB) Test { return Test{t} }
+
+// Dir makes a directory. Its path is short, since that of a socket has 107
+// bytes, and a test's own directory repeats the test's name.
+func (w Test) Dir() string {
+	w.t.Helper()
+	dir, err := os.MkdirTemp("", "world-")
+	if err != nil {
+		w.t.Fatalf("making a directory: %v", err)
+	}
+	w.t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			w.t.Errorf("removing %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+// HSM starts a network HSM.
+func (w Test) HSM() *HSM {
+	w.t.Helper()
+	h, err := StartHSM(w.t.Context(), w.Dir())
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	w.t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			w.t.Errorf("closing the HSM: %v", err)
+		}
+		if w.t.Failed() {
+			w.t.Logf("the HSM's log:\n%s", h.Log())
+		}
+	})
+	return h
+}
+
+// Partition makes a partition on an HSM.
+func (w Test) Partition(h *HSM, label string) *Partition {
+	w.t.Helper()
+	p, err := h.NewPartition(w.t.Context(), label)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	return p
+}
+
+// Register registers a client for a partition.
+func (w Test) Register(h *HSM, name string, p *Partition) *Registered {
+	w.t.Helper()
+	r, err := h.Register(w.t.Context(), name, p)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	return r
+}
