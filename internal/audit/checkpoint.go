@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -119,6 +121,20 @@ func (c *checkpointReader) next() (entry, error) {
 	whole := len(c.text) <= maxCheckpoint && bytes.HasPrefix(c.text, c.origin) &&
 		bytes.HasSuffix(c.text, []byte("\n\n")) && bytes.Count(c.text, []byte("\n")) == 6
 	return entry{text: c.text, size: size, whole: whole}, nil
+}
+
+// ReadVerifierKey reads the verifier key in a log's directory. Who doubts the
+// directory takes the key from elsewhere.
+func ReadVerifierKey(dir string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, publicName))
+	if err != nil {
+		return "", fmt.Errorf("reading verifier key: %w", err)
+	}
+	key := strings.TrimSuffix(string(data), "\n")
+	if _, err := note.NewVerifier(key); err != nil {
+		return "", fmt.Errorf("reading verifier key: %w", err)
+	}
+	return key, nil
 }
 
 // verifierKeyOf derives the public line from the private one.

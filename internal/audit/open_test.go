@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -172,6 +173,44 @@ func TestRecovery(t *testing.T) {
 			}
 			closeLog(t, l)
 		})
+	}
+}
+
+// Wherever the file of records ends after a crash, and in whatever garbage:
+// behind the latest checkpoint that is mended, before it that is refused.
+func TestAnyCut(t *testing.T) {
+	t.Parallel()
+	s := newCrashed(t)
+	records, reserved := s.read(t, firstSegment), s.read(t, reservedName)
+	others := map[string][]byte{hashesName: s.read(t, hashesName), checkpointsName: s.read(t, checkpointsName)}
+	signed := len(slices.Concat(s.lines[:40]...))
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 60 {
+		cut := signed - 500 + rng.IntN(len(records)-signed+501)
+		garbage := make([]byte, rng.IntN(2)*rng.IntN(300))
+		for i := range garbage {
+			garbage[i] = byte(rng.Uint32())
+		}
+		s.write(t, firstSegment, slices.Concat(records[:cut], garbage))
+		s.write(t, reservedName, reserved)
+		for name, data := range others {
+			s.write(t, name, data)
+		}
+		l, err := Open(s.dir, testOptions())
+		if cut < signed {
+			if damage := (*LossError)(nil); !errors.As(err, &damage) {
+				t.Fatalf("cut at %d, %d bytes before the end of what was signed: %v", cut, signed-cut, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("cut at %d, %d bytes behind what was signed: %v", cut, cut-signed, err)
+		}
+		closeLog(t, l)
+		whole := int64(bytes.Count(records[:cut], []byte("\n")))
+		if r := verify(t, s.dir, s.key); !r.OK() || r.Records != whole+1 || r.Recoveries != 1 {
+			t.Fatalf("cut at %d: %+v", cut, r)
+		}
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 )
 
 // Names in a log's directory.
@@ -27,24 +27,34 @@ const (
 
 // segments lists the record files of a log in order, without gaps.
 func segments(dir string) ([]string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, segmentPrefix+"[0-9][0-9][0-9][0-9][0-9][0-9]"))
+	entries, err := os.ReadDir(dir) // sorted
 	if err != nil {
 		return nil, fmt.Errorf("listing records: %w", err)
 	}
-	slices.Sort(paths)
-	for i, path := range paths {
-		if want := fmt.Sprintf("%s%06d", segmentPrefix, i); filepath.Base(path) != want {
+	var paths []string
+	for _, e := range entries {
+		if !isSegment(e.Name()) {
+			continue
+		}
+		if want := fmt.Sprintf("%s%06d", segmentPrefix, len(paths)); e.Name() != want {
 			return nil, fmt.Errorf("listing records: %s is missing", want)
 		}
+		paths = append(paths, filepath.Join(dir, e.Name()))
 	}
 	return paths, nil
 }
 
+// isSegment reports whether name is records.NNNNNN.
+func isSegment(name string) bool {
+	number, found := strings.CutPrefix(name, segmentPrefix)
+	return found && len(number) == 6 && strings.Trim(number, "0123456789") == ""
+}
+
 // Records iterates over the records of the log in dir, from record number from
 // on, in order. It takes no lock: it may run while the log is written, in this
-// process or another, and ends at the last record that is complete, or with an
-// error at the first that is not in its place, when that one is not an
-// unfinished last line. It checks form and numbers, not hashes: for those see
+// process or another, and ends at the last record that was complete when it
+// began, or with an error at the first line that is not the record that should
+// be there, an unfinished last line excepted. It checks form and numbers, not hashes: for those see
 // [Verify].
 func Records(dir string, from int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
@@ -73,7 +83,7 @@ func eachRecord(dir string, from int64, fn func(Event) bool) error {
 		} else if err != nil {
 			return err
 		}
-		if !line.whole && lines.atEnd() {
+		if !line.whole && len(lines.paths) == 0 {
 			return nil // unfinished, or being written now
 		}
 		event, err := ParseRecord(line.text)
@@ -177,6 +187,7 @@ type lineReader struct {
 	r     *bufio.Reader
 	text  []byte
 
+	size   int64 // of file when it was opened
 	offset int64 // in file: behind the line that next returned
 }
 
@@ -184,15 +195,19 @@ func newLineReader(paths []string) *lineReader {
 	return &lineReader{paths: paths, r: bufio.NewReaderSize(nil, 1<<16)}
 }
 
-// open opens the next file.
+// open opens the next file, to be read up to the size that it has now: a
+// reader must not chase a writer.
 func (l *lineReader) open() error {
 	f, err := os.Open(l.paths[0])
 	if err != nil {
 		return fmt.Errorf("reading records: %w", err)
 	}
-	l.file, l.paths, l.offset = f, l.paths[1:], 0
-	l.r.Reset(f)
-	return nil
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(fmt.Errorf("reading records: %w", err), f.Close())
+	}
+	l.file, l.paths, l.size = f, l.paths[1:], info.Size()
+	return l.seek(0)
 }
 
 // seek moves within the open file to where a line begins.
@@ -200,7 +215,7 @@ func (l *lineReader) seek(offset int64) error {
 	if _, err := l.file.Seek(offset, io.SeekStart); err != nil {
 		return fmt.Errorf("seeking record: %w", err)
 	}
-	l.r.Reset(l.file)
+	l.r.Reset(io.LimitReader(l.file, l.size-offset))
 	l.offset = offset
 	return nil
 }
@@ -218,11 +233,15 @@ func (l *lineReader) next() (line, error) {
 		}
 		got, err := l.read()
 		l.offset += got.size
-		if err != io.EOF {
+		if err != nil && err != io.EOF || got.whole {
 			return got, err
 		}
+		// The end of this file.
 		if err := l.close(); err != nil {
 			return line{}, fmt.Errorf("reading records: %w", err)
+		}
+		if got.size > 0 {
+			return got, nil
 		}
 	}
 }
@@ -246,14 +265,6 @@ func (l *lineReader) read() (line, error) {
 			return line{}, err
 		}
 	}
-}
-
-// atEnd reports whether the line before was the last one.
-func (l *lineReader) atEnd() bool {
-	if _, err := l.r.Peek(1); err == nil {
-		return false
-	}
-	return len(l.paths) == 0
 }
 
 func (l *lineReader) close() error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,8 +93,9 @@ func readReserved(dir string) (int64, error) {
 	} else if err != nil {
 		return 0, fmt.Errorf("reading reservation: %w", err)
 	}
-	n, err := strconv.ParseInt(string(data[:max(len(data)-1, 0)]), 10, 64)
-	if err != nil || n < 0 {
+	digits, whole := strings.CutSuffix(string(data), "\n")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !whole || err != nil || n < 0 {
 		return -1, nil
 	}
 	return n, nil

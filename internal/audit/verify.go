@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -179,9 +178,7 @@ func (v *verification) line(position int64, current line) (int64, error) {
 	switch {
 	case err == nil && event.Seq == position:
 		v.report.Records++
-		if event.Action == actionRecovered && event.Kind == Admin {
-			v.report.Recoveries++
-		}
+		v.notice(event)
 		return position + 1, v.leaf(position, current.text)
 
 	case err != nil && known && after == position:
@@ -209,6 +206,17 @@ func (v *verification) line(position int64, current line) (int64, error) {
 		}
 		v.report.Records++
 		return event.Seq + 1, v.leaf(event.Seq, current.text)
+	}
+}
+
+// notice counts what the log says of itself.
+func (v *verification) notice(event Event) {
+	switch {
+	case event.Kind != Admin:
+	case event.Action == actionRecovered:
+		v.report.Recoveries++
+	case event.Action == actionLoss && event.Seq == 0:
+		v.warn("this log was begun after a loss: %s", event.Detail)
 	}
 }
 
@@ -381,46 +389,4 @@ func (v *verification) find(first, last int64, what string) {
 
 func (v *verification) warn(format string, args ...any) {
 	v.report.Warnings = append(v.report.Warnings, fmt.Sprintf(format, args...))
-}
-
-// A witness reads the leaves among the stored hashes. A nil one has none.
-type witness struct {
-	file    *os.File
-	r       *bufio.Reader
-	tree    frontier // over the leaves read
-	scratch []byte
-}
-
-func openWitness(dir string) *witness {
-	f, err := os.Open(filepath.Join(dir, hashesName))
-	if err != nil {
-		return nil // the records do without
-	}
-	return &witness{file: f, r: bufio.NewReaderSize(f, 1<<16)}
-}
-
-// next is the next leaf. It says false at the end of the file, or of its own
-// consistency: the hashes above the leaves must follow from them.
-func (w *witness) next() (tlog.Hash, bool) {
-	var leaf, stored tlog.Hash
-	if w == nil {
-		return leaf, false
-	}
-	if _, err := io.ReadFull(w.r, leaf[:]); err != nil {
-		return leaf, false
-	}
-	w.scratch = w.tree.push(leaf, w.scratch[:0])
-	for above := w.scratch[tlog.HashSize:]; len(above) > 0; above = above[tlog.HashSize:] {
-		if _, err := io.ReadFull(w.r, stored[:]); err != nil || stored != tlog.Hash(above[:tlog.HashSize]) {
-			return leaf, false
-		}
-	}
-	return leaf, true
-}
-
-func (w *witness) close() {
-	if w != nil && w.file != nil {
-		w.file.Close()
-		w.file = nil
-	}
 }
