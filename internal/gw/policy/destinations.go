@@ -2,22 +2,24 @@ package policy
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
+
+	"moongate/internal/gw/config"
 )
 
 // DestinationRules say where the proxy must not go, besides what is refused
-// always.
+// always, and where it may go all the same.
 type DestinationRules struct {
-	// Allowed are exceptions: "host:port", the host as the client must ask for
-	// it, or an IP address, which then counts however the client named it.
-	Allowed []string
+	// Allowed are the configuration's exceptions. One by name holds for
+	// clients that ask for that name, whatever it resolves to; one by network
+	// holds for its addresses, whatever the client called them.
+	Allowed []config.AllowedDestination
 	// OwnPorts are the ports of this program, and of an HSM that runs beside
 	// it, on every address of this host.
 	OwnPorts []uint16
 	// OwnAddresses returns the addresses of this host's interfaces. It is
-	// called only for a port among OwnPorts.
+	// called for a port among OwnPorts alone; nil is a host without any.
 	OwnAddresses func() []netip.Addr
 	// Reserved are more addresses to be left alone: the management and client
 	// ports of HSMs elsewhere.
@@ -28,19 +30,17 @@ type DestinationRules struct {
 // the address that is dialled, after resolution, so that a name which resolves
 // differently the second time gains nothing.
 type Destinations struct {
-	allowedNames map[string]bool         // canonical host:port
-	allowed      map[netip.AddrPort]bool // unmapped
+	names        map[string]bool // allowed, canonical host:port
+	networks     []config.AllowedDestination
 	reserved     map[netip.AddrPort]bool // unmapped
 	ownPorts     map[uint16]bool
 	ownAddresses func() []netip.Addr
 }
 
-// NewDestinations compiles the rules. It fails on an exception that is not
-// host:port.
-func NewDestinations(rules DestinationRules) (*Destinations, error) {
+// NewDestinations compiles the rules.
+func NewDestinations(rules DestinationRules) *Destinations {
 	d := &Destinations{
-		allowedNames: map[string]bool{},
-		allowed:      map[netip.AddrPort]bool{},
+		names:        map[string]bool{},
 		reserved:     map[netip.AddrPort]bool{},
 		ownPorts:     map[uint16]bool{},
 		ownAddresses: rules.OwnAddresses,
@@ -48,20 +48,12 @@ func NewDestinations(rules DestinationRules) (*Destinations, error) {
 	if d.ownAddresses == nil {
 		d.ownAddresses = func() []netip.Addr { return nil }
 	}
-	for _, s := range rules.Allowed {
-		host, portText, err := net.SplitHostPort(s)
-		if err != nil {
-			return nil, fmt.Errorf("reading allowed destination %q: %w", s, err)
+	for _, a := range rules.Allowed {
+		if a.Host != "" {
+			d.names[nameAndPort(a.Host, a.Port)] = true
+		} else {
+			d.networks = append(d.networks, a)
 		}
-		port, err := strconv.ParseUint(portText, 10, 16)
-		if err != nil || port == 0 {
-			return nil, fmt.Errorf("reading allowed destination %q: %q is no port", s, portText)
-		}
-		if a, err := netip.ParseAddr(host); err == nil {
-			d.allowed[netip.AddrPortFrom(a.Unmap(), uint16(port))] = true
-			continue
-		}
-		d.allowedNames[nameAndPort(host, uint16(port))] = true
 	}
 	for _, ap := range rules.Reserved {
 		d.reserved[netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())] = true
@@ -69,11 +61,23 @@ func NewDestinations(rules DestinationRules) (*Destinations, error) {
 	for _, port := range rules.OwnPorts {
 		d.ownPorts[port] = true
 	}
-	return d, nil
+	return d
 }
 
 func nameAndPort(host string, port uint16) string {
 	return canonical(host) + ":" + strconv.Itoa(int(port))
+}
+
+func (d *Destinations) allowed(host string, addr netip.AddrPort) bool {
+	if d.names[nameAndPort(host, addr.Port())] {
+		return true
+	}
+	for _, a := range d.networks {
+		if a.Network.Contains(addr.Addr()) && (a.Port == 0 || a.Port == addr.Port()) {
+			return true
+		}
+	}
+	return false
 }
 
 // Refused is the answer no, with its reason.
@@ -90,7 +94,7 @@ func (r *Refused) Error() string {
 // host: nil, or a *Refused.
 func (d *Destinations) Check(host string, addr netip.AddrPort) error {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
-	if d.allowed[addr] || d.allowedNames[nameAndPort(host, addr.Port())] {
+	if d.allowed(host, addr) {
 		return nil
 	}
 	if reason := d.reason(addr); reason != "" {

@@ -55,6 +55,7 @@ type Decision struct {
 type Policy struct {
 	exclusions exclusions
 	rules      []rule
+	fallback   *Profile // where no rule names one
 }
 
 // rule is a row of the rule base, in the order of evaluation.
@@ -80,13 +81,17 @@ func (r *rule) matches(f *Facts) bool {
 //     host, or the other way round on a shared front end). For the same reason
 //     a CONNECT to an IP address is excluded only if that address is listed.
 //  2. The first rule that matches.
-//  3. Where no rule matches, the flow is decrypted under the default profile.
+//  3. Where no rule matches, a forward flow is decrypted under the default
+//     profile: to look is the purpose, and to look away takes a rule. An
+//     inbound flow is not decrypted, since only a rule says with which
+//     certificate it could be.
 func (p *Policy) Decide(f Facts) Decision {
+	f.Client, f.Server = f.Client.Unmap().WithZone(""), f.Server.Unmap().WithZone("")
 	note := ""
 	if f.Kind == flow.Forward {
 		pattern, half := p.exclusions.cover(f.Host, f.SNI)
 		if pattern != "" {
-			return Decision{Action: NoDecrypt, Reason: fmt.Sprintf("exclusion %q", pattern), Profile: &defaultProfile}
+			return Decision{Action: NoDecrypt, Reason: fmt.Sprintf("exclusion %q", pattern), Profile: p.fallback}
 		}
 		note = half
 	}
@@ -95,17 +100,20 @@ func (p *Policy) Decide(f Facts) Decision {
 			return Decision{Action: r.action, Rule: r.name, Reason: "rule" + note, Profile: r.profile}
 		}
 	}
-	return Decision{Action: Decrypt, Reason: "default" + note, Profile: &defaultProfile}
+	if f.Kind == flow.Inbound {
+		return Decision{Action: NoDecrypt, Reason: "default: no rule gives a certificate to present", Profile: p.fallback}
+	}
+	return Decision{Action: Decrypt, Reason: "default" + note, Profile: p.fallback}
 }
 
-// addresses is a set of networks; empty means any address, known or not.
+// addresses is a set of networks; empty means any address, known or not. An
+// address that is asked for is unmapped and without a zone.
 type addresses []netip.Prefix
 
 func (set addresses) contain(a netip.Addr) bool {
 	if len(set) == 0 {
 		return true
 	}
-	a = a.Unmap().WithZone("")
 	for _, p := range set {
 		if p.Contains(a) {
 			return true

@@ -17,7 +17,7 @@ const (
 
 // Profile is a compiled decryption profile.
 type Profile struct {
-	Name string
+	Name string // "" for the default
 	// A server whose certificate has the named fault is blocked; where it is
 	// not blocked it is presented by the untrusted authority, so that the
 	// client sees the fault for itself.
@@ -31,9 +31,12 @@ type Profile struct {
 	RSAKeyExchange bool
 }
 
-// defaultProfile holds where no rule names a profile: nothing is blocked for
-// its certificate, and nothing faulty is ever presented as trusted.
-var defaultProfile = Profile{Name: "default", MinVersion: TLS12, MaxVersion: TLS13}
+func (p *Profile) String() string {
+	if p.Name == "" {
+		return "the default profile"
+	}
+	return fmt.Sprintf("profile %q", p.Name)
+}
 
 // Trust says what the client is shown.
 type Trust int
@@ -85,7 +88,7 @@ func (p *Profile) Judge(kind flow.Kind, v *flow.Verdict) Outcome {
 		return Outcome{Reason: fmt.Sprintf("the server's certificate is %q, which no profile allows", v.Status)}
 	}
 	if block {
-		return Outcome{Reason: fmt.Sprintf("profile %q blocks it: %s", p.Name, setting)}
+		return Outcome{Reason: fmt.Sprintf("%s blocks it: %s", p, setting)}
 	}
 	return Outcome{Trust: Untrusted, Reason: fmt.Sprintf("presented as untrusted: %s", v.Status)}
 }
