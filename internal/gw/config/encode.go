@@ -1,0 +1,91 @@
+package config
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// Encode writes a tree as one XML document, indented by two spaces, a leaf on
+// one line unless its value has several. Decode reads the same tree back, and
+// encoding that gives the same bytes. A character that XML cannot hold becomes
+// U+FFFD; neither Decode nor Set lets one in.
+func Encode(root *Node) []byte {
+	var b bytes.Buffer
+	b.WriteString("<?xml version=\"1.0\"?>\n")
+	encode(&b, root, 0)
+	return b.Bytes()
+}
+
+func encode(b *bytes.Buffer, n *Node, depth int) {
+	indent(b, depth)
+	b.WriteString("<" + n.Name)
+	if n.Name == entryName {
+		writeAttr(b, "name", n.Entry)
+	}
+	for _, a := range n.Attrs {
+		writeAttr(b, a.Name, a.Value)
+	}
+	switch {
+	case len(n.Children) > 0:
+		b.WriteString(">\n")
+		for _, c := range n.Children {
+			encode(b, c, depth+1)
+		}
+		indent(b, depth)
+		b.WriteString("</" + n.Name + ">\n")
+	case n.Text != "":
+		b.WriteString(">")
+		escape(b, n.Text, textEscapes)
+		b.WriteString("</" + n.Name + ">\n")
+	default:
+		b.WriteString("/>\n")
+	}
+}
+
+func indent(b *bytes.Buffer, depth int) {
+	for range depth {
+		b.WriteString("  ")
+	}
+}
+
+func writeAttr(b *bytes.Buffer, name, value string) {
+	b.WriteString(" " + name + `="`)
+	escape(b, value, attrEscapes)
+	b.WriteString(`"`)
+}
+
+// A carriage return is written as a reference because a parser makes a line
+// feed of a bare one (XML 1.0 section 2.11), and so, within an attribute, is
+// every white space that it would make a space of (section 3.3.3).
+var (
+	textEscapes = map[rune]string{'&': "&amp;", '<': "&lt;", '>': "&gt;", '\r': "&#xD;"}
+	attrEscapes = map[rune]string{
+		'&': "&amp;", '<': "&lt;", '>': "&gt;", '"': "&quot;",
+		'\r': "&#xD;", '\n': "&#xA;", '\t': "&#x9;",
+	}
+)
+
+func escape(b *bytes.Buffer, s string, escapes map[rune]string) {
+	for _, r := range s {
+		switch e, special := escapes[r]; {
+		case special:
+			b.WriteString(e)
+		case isXML(r):
+			b.WriteRune(r)
+		default:
+			b.WriteRune(utf8.RuneError)
+		}
+	}
+}
+
+// isXML reports the characters that a document may hold (XML 1.0 section 2.2).
+func isXML(r rune) bool {
+	return r == '\t' || r == '\n' || r == '\r' ||
+		r >= 0x20 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000 && r <= 0x10ffff
+}
+
+// isText reports whether XML can hold the whole of s.
+func isText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !isXML(r) })
+}

@@ -1,0 +1,66 @@
+package config
+
+// systemTable is deviceconfig/system: the device's name, its HSM and the way
+// to it.
+func systemTable() *element {
+	return container("system", "the device itself",
+		leaf("hostname", "the gateway's own name, in its prompt and its logs", hostName()).or("moongate"),
+		container("hsm-settings", "where the private keys are",
+			choice("provider", "the kind of HSM",
+				container("none", "no HSM; also when provider is absent"),
+				container("safenet-network", "a network HSM",
+					hsmServers(),
+					container("ha", "a high-availability group of servers",
+						leaf("auto-recovery-retry", "how often a lost server is tried again before calls go to another", integer(0, 500)).or("0"),
+						leaf("ha-group-name", "the group's name", asciiName(31)),
+					).await(),
+				),
+				container("pkcs11", "a PKCS#11 module on this machine").await(),
+			),
+		),
+		container("route", "where the device's own connections leave from",
+			entries("service", "the route of one service", oneWord("hsm"),
+				container("source", "where its connections leave from",
+					leaf("interface", "the interface", objectName(31)),
+					leaf("address", "the address", listenAddress()),
+				),
+			),
+		).await(),
+	)
+}
+
+func hsmServers() *element {
+	e := entries("hsm-server", "the server; its name is what the administrator calls it", asciiName(31),
+		leaf("server-address", "where the server is", host()).need(),
+		leaf("port", "its client port", port()).or("1792"),
+		leaf("ssh-port", "its administration port", port()).or("2022").await(),
+	)
+	e.most = 1
+	e.needed = true
+	return e
+}
+
+// proxyTable is deviceconfig/setting/proxy, which is our own: PAN-OS has no
+// proxy listeners of this kind.
+func proxyTable() *element {
+	return container("proxy", "the data plane",
+		entries("forward", "listeners for SSL Forward Proxy, as an HTTP proxy (CONNECT)", objectName(31),
+			leaf("address", "where it listens", listenAddress()).or("127.0.0.1"),
+			leaf("port", "where it listens", port()).or("8080"),
+		),
+		entries("inbound", "listeners for SSL Inbound Inspection, each before one protected server", objectName(31),
+			leaf("address", "where it listens", listenAddress()).or("127.0.0.1"),
+			leaf("port", "where it listens", port()).need(),
+			leaf("server-address", "the protected server; a rule's destination is compared with it", host()).need(),
+			leaf("server-port", "the protected server's port", port()).or("443"),
+			leaf("server-name", "the name that the protected server is asked for and must prove; absent: the name that the client asked for", hostName()),
+		),
+		members("allowed-destination", "what clients may reach although it is loopback, link-local or one of the gateway's own ports", allowedDestination()).or("none"),
+		container("limits", "bounds of the data plane",
+			leaf("max-connections", "client connections at a time", integer(1, 1_000_000)).or("10000"),
+			leaf("handshake-timeout", "seconds for a handshake with a client or a server", integer(1, 300)).or("30"),
+			leaf("connect-timeout", "seconds for a TCP connection to a server", integer(1, 300)).or("10"),
+			leaf("idle-timeout", "seconds without a byte either way after which a connection ends", integer(10, 86400)).or("3600"),
+		),
+	)
+}
