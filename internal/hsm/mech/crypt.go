@@ -1,8 +1,11 @@
 package mech
 
 import (
-	"crypto/rand"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/binary"
 
 	"moongate/internal/hsm/object"
 )
@@ -30,10 +33,13 @@ func (k *Key) Encrypt(m object.Mechanism, plaintext []byte) ([]byte, error) {
 //
 //   - MechRSAPKCS: RSAES-PKCS1-v1_5 (RFC 8017, section 7.2) for a plaintext of
 //     exactly m.SessionKeyLen bytes. When the padding or the length is wrong,
-//     that many random bytes are the result, in the same time and without an
-//     error, so that nobody can tell. Only what the public key already tells
-//     is an error: a ciphertext of another length than the modulus, or one
-//     that is not less than it.
+//     that many pseudorandom bytes are the result, in the same time and
+//     without an error. They depend on key, ciphertext and length alone, so
+//     that asking again tells no more (implicit rejection,
+//     draft-irtf-cfrg-rsa-guidance). Only what the public key already tells is
+//     an error: a ciphertext of another length than the modulus, or one that
+//     is not less than it. Whoever sees plaintexts can still test guesses
+//     about them: CKA_DECRYPT is a permission to give with care.
 //   - MechAESGCM: what Encrypt makes; ErrEncryptedData when it was not made
 //     with this key and m.AAD.
 func (k *Key) Decrypt(m object.Mechanism, ciphertext []byte) ([]byte, error) {
@@ -64,11 +70,33 @@ func (k *Key) decryptSessionKey(size int, ciphertext []byte) ([]byte, error) {
 	if len(ciphertext) != k.rsa.Size() {
 		return nil, object.Errorf(object.ErrDataLength, "ciphertext has %d bytes, a %d-bit key takes %d", len(ciphertext), k.bits, k.rsa.Size())
 	}
-	out := make([]byte, size)
-	rand.Read(out) // never fails: the program ends instead
+	out, err := k.rejection(size, ciphertext)
+	if err != nil {
+		return nil, err
+	}
 	//lint:ignore SA1019 the protocol that needs it is TLS 1.2's RSA key exchange, and this is its safe form
 	if err := rsa.DecryptPKCS1v15SessionKey(nil, k.rsa, ciphertext, out); err != nil {
 		return nil, object.Errorf(object.ErrEncryptedData, "ciphertext is not less than the modulus")
+	}
+	return out, nil
+}
+
+// rejectionKey is the secret behind an RSA key's implicit rejections. It is
+// the private exponent's, so that every copy of the key rejects alike.
+func rejectionKey(key *rsa.PrivateKey) ([]byte, error) {
+	exponent := key.D.FillBytes(make([]byte, key.Size()))
+	defer clear(exponent)
+	return hkdf.Key(sha256.New, exponent, nil, "moongate hsm: implicit rejection", sha256.Size)
+}
+
+// rejection is what a decryption returns when it cannot return the plaintext.
+// It is made every time, so that its making tells nothing.
+func (k *Key) rejection(size int, ciphertext []byte) ([]byte, error) {
+	mac := hmac.New(sha256.New, k.rejectKey)
+	mac.Write(ciphertext)
+	out, err := hkdf.Expand(sha256.New, mac.Sum(nil), string(binary.BigEndian.AppendUint32(nil, uint32(size))), size)
+	if err != nil {
+		return nil, object.Errorf(object.ErrGeneral, "deriving: %v", err)
 	}
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"fmt"
 	"math"
 
 	"moongate/internal/hsm/object"
@@ -25,6 +26,10 @@ func (k *KeyMaterial) Clear() {
 	clear(k.Secret)
 	k.Secret = nil
 }
+
+// Format prints the attributes, whatever the verb, so that no log or error
+// holds the secret.
+func (k KeyMaterial) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "key material %v", k.Attributes) }
 
 // KeyIDSize is the length of a default CKA_ID in bytes.
 const KeyIDSize = 20

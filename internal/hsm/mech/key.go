@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"fmt"
 
 	"moongate/internal/hsm/object"
 )
@@ -20,12 +21,17 @@ type Key struct {
 	keyType object.KeyType
 	bits    int
 
-	// One of these, by keyType.
-	rsa   *rsa.PrivateKey // precomputed
-	ec    *ecdsa.PrivateKey
+	// KeyRSA
+	rsa       *rsa.PrivateKey // precomputed
+	rejectKey []byte          // see rejection
+
+	// KeyEC
+	ec *ecdsa.PrivateKey
+
+	// KeyAES
 	aes   cipher.Block
 	gcm   cipher.AEAD // over aes; chooses its own nonces
-	value []byte      // the AES key itself, for Wrap
+	value []byte      // the key itself, for Wrap
 }
 
 // ParseKey makes a key out of a stored object's attributes and secret (see
@@ -81,6 +87,9 @@ func (p Policy) parsePrivate(der []byte) (*Key, error) {
 			return nil, err
 		}
 		private.Precompute()
+		if key.rejectKey, err = rejectionKey(private); err != nil {
+			return nil, object.Errorf(object.ErrGeneral, "deriving: %v", err)
+		}
 	case *ecdsa.PrivateKey:
 		if _, err := curveOf(private.Curve); err != nil {
 			return nil, err
@@ -126,6 +135,12 @@ func (k *Key) Public() crypto.PublicKey {
 		return &k.ec.PublicKey
 	}
 	return nil
+}
+
+// Format prints what may be known of a key, whatever the verb, so that no log
+// or error holds its value.
+func (k *Key) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "%v %v key of %d bits", k.keyType, k.class, k.bits)
 }
 
 // check refuses what the table does not hold for the key.

@@ -9,9 +9,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"sync"
 	"testing"
 
@@ -186,6 +188,7 @@ func TestDecryptionIsNoOracle(t *testing.T) {
 	if got, err := p.key.Decrypt(m, encrypt(48)); err != nil || !bytes.Equal(got, good) {
 		t.Errorf("right: %x, %v", got, err)
 	}
+	seen := map[string]bool{string(good): true}
 	unpadded := make([]byte, 256)
 	unpadded[255] = 2 // 2^e mod n: decrypts to the number 2, which has no padding
 	for name, ciphertext := range map[string][]byte{
@@ -193,13 +196,25 @@ func TestDecryptionIsNoOracle(t *testing.T) {
 		"no padding": unpadded, "zero": make([]byte, 256),
 	} {
 		first, err := p.key.Decrypt(m, ciphertext)
-		if err != nil || len(first) != 48 || bytes.Equal(first, good) {
-			t.Errorf("%s: %x, %v, want 48 random bytes", name, first, err)
+		if err != nil || len(first) != 48 || seen[string(first)] {
+			t.Errorf("%s: %x, %v, want 48 bytes like no others", name, first, err)
 		}
-		second, err := p.key.Decrypt(m, ciphertext)
-		if err != nil || bytes.Equal(first, second) {
-			t.Errorf("%s: the same bytes twice, or %v", name, err)
+		seen[string(first)] = true
+		// Asking again tells nothing, neither here nor at another copy.
+		for _, key := range []*mech.Key{p.key, parse(t, p.private)} {
+			if again, err := key.Decrypt(m, ciphertext); err != nil || !bytes.Equal(again, first) {
+				t.Errorf("%s: %x, then %x, %v", name, first, again, err)
+			}
 		}
+		longer, err := p.key.Decrypt(object.Mechanism{Type: object.MechRSAPKCS, SessionKeyLen: 100}, ciphertext)
+		if err != nil || len(longer) != 100 || bytes.Contains(longer, first[:8]) {
+			t.Errorf("%s: the rejection of 100 bytes is %x, %v", name, longer, err)
+		}
+	}
+	other := newPair(t, rsaPairGen, rsaTemplate(2048))
+	elsewhere, err := other.key.Decrypt(m, make([]byte, 256))
+	if err != nil || seen[string(elsewhere)] {
+		t.Errorf("another key rejects alike, or %v", err)
 	}
 
 	// What is refused can be seen without the private key.
@@ -422,6 +437,19 @@ func TestRefusalsHoldNoKeyBytes(t *testing.T) {
 	var refusal *object.Error
 	if !errors.As(err, &refusal) || bytes.Contains([]byte(err.Error()), secret[:10]) {
 		t.Errorf("refusal: %v", err)
+	}
+}
+
+func TestPrintingShowsNoKeyBytes(t *testing.T) {
+	t.Parallel()
+	key, material := newAES(t, 32)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		for _, v := range []any{key, material, &material} {
+			text := fmt.Sprintf(verb, v)
+			if strings.Contains(text, hex.EncodeToString(material.Secret[:4])) || strings.Contains(text, strings.Trim(fmt.Sprint(material.Secret[:4]), "[]")) {
+				t.Errorf("%s of %T is %s", verb, v, text)
+			}
+		}
 	}
 }
 

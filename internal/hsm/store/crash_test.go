@@ -143,7 +143,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 func runAndKill(t *testing.T, w *world, acknowledged map[object.ID]string) {
 	t.Helper()
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), crashEnv+"="+fmt.Sprintf("%s %x %x %x", w.dir, w.root, w.partition[:], w.key[:]))
+	child.Env = append(os.Environ(), crashEnv+"="+fmt.Sprintf("%s %x %x %x", w.dir, w.root[:], w.partition[:], w.key[:]))
 	var stderr bytes.Buffer
 	child.Stderr = &stderr
 	stdout, err := child.StdoutPipe()

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"io"
 
 	"moongate/internal/hsm/object"
 )
@@ -19,6 +20,10 @@ type RootKey [32]byte
 // PartitionKey seals one partition's objects: 32 random bytes that the caller
 // keeps, sealed by [Store.SealKey].
 type PartitionKey [32]byte
+
+// Format prints no key, whatever the verb.
+func (RootKey) Format(f fmt.State, _ rune)      { io.WriteString(f, "root key") }
+func (PartitionKey) Format(f fmt.State, _ rune) { io.WriteString(f, "partition key") }
 
 // NewPartitionKey returns a fresh random key.
 func NewPartitionKey() *PartitionKey {

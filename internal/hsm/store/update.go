@@ -29,7 +29,7 @@ type update struct {
 }
 
 // View runs fn on a consistent state of the store. A long fn holds space in
-// the file; one that calls Update deadlocks.
+// the file and may hold up an Update; one that calls Update can deadlock.
 func (s *Store) View(fn func(*Tx) error) error {
 	btx, err := s.db.Begin(false)
 	if err != nil {
