@@ -46,6 +46,9 @@ type Options struct {
 
 const (
 	defaultSignTimeout = 5 * time.Second
+	// awayTimeout is how long a handshake waits for an HSM that is known to be
+	// away: as long as it may take to connect again.
+	awayTimeout = time.Second
 	// maxProtocols is how many ALPN protocols are kept configurations for.
 	maxProtocols = 8
 )
@@ -179,6 +182,9 @@ func (i *Inbound) config(protocol string) *tls.Config {
 		MinVersion:     i.minVersion,
 		MaxVersion:     i.maxVersion,
 		CipherSuites:   i.cipherSuites,
+		// The server sized its records; to cut the first 128 KiB of each burst
+		// into packets again would cost a write for each.
+		DynamicRecordSizingDisabled: true,
 	}
 	if protocol != "" {
 		config.NextProtos = []string{protocol}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"moongate/internal/gw/certstore"
+	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/keys/keystest"
@@ -36,6 +37,10 @@ type world struct {
 	provider   *keystest.Provider
 	rsa, ecdsa *certstore.Entry
 	roots      *x509.CertPool
+	// pipe connects both sides in memory, for tests with a time of their own.
+	// It is not for clients that refuse a certificate: they do not read the
+	// rest of the server's flight, and a net.Pipe's writes wait for that.
+	pipe bool
 }
 
 // Names of the certificates in the store.
@@ -59,11 +64,11 @@ func newWorld(t testing.TB) *world {
 	root, rootKey := issue(t, "root", newECDSA(t), nil, nil, true)
 	middle, middleKey := issue(t, "middle", newECDSA(t), root, rootKey, true)
 	w.roots.AddCert(root)
-	var list []certstore.Certificate
+	var list []config.Certificate
 	for name, key := range map[string]crypto.Signer{nameRSA: testRSA(), nameECDSA: newECDSA(t)} {
 		w.provider.Add(key)
 		leaf, _ := issue(t, serverName, key, middle, middleKey, false)
-		list = append(list, certstore.Certificate{Name: name, Chain: []*x509.Certificate{leaf, middle, root}, OnHSM: true})
+		list = append(list, config.Certificate{Name: name, Chain: []*x509.Certificate{leaf, middle, root}, OnHSM: true})
 	}
 	store, err := certstore.New(list, w.provider)
 	if err != nil {
@@ -138,7 +143,7 @@ func (w *world) handshake(ctx context.Context, i *Inbound, protocol string, clie
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	near, far := net.Pipe()
+	near, far := w.connect()
 	defer near.Close()
 	served := make(chan error, 1)
 	go func() {
@@ -161,6 +166,26 @@ func (w *world) handshake(ctx context.Context, i *Inbound, protocol string, clie
 	near.Close()
 	o.serverErr = <-served
 	return o
+}
+
+// connect returns both ends of a connection.
+func (w *world) connect() (near, far net.Conn) {
+	w.t.Helper()
+	if w.pipe {
+		return net.Pipe()
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer listener.Close()
+	if near, err = net.Dial("tcp", listener.Addr().String()); err != nil {
+		w.t.Fatal(err)
+	}
+	if far, err = listener.Accept(); err != nil {
+		w.t.Fatal(err)
+	}
+	return near, far
 }
 
 func (w *world) client(edit ...func(*tls.Config)) *tls.Config {
@@ -335,6 +360,7 @@ func TestProviderHangs(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
+				w.pipe = true
 				i := w.inbound(Options{Certificates: []*certstore.Entry{w.rsa}, RSAKeyExchange: true})
 				w.provider.SetHang(true)
 				began := time.Now()
@@ -349,12 +375,21 @@ func TestProviderHangs(t *testing.T) {
 					t.Errorf("the meter says %v", f)
 				}
 
+				// One that is known to be away gets as long as it may take
+				// to be back.
+				w.provider.SetAway(true)
+				began = time.Now()
+				if o := w.handshake(t.Context(), i, "", w.client(exchange.client)); o.clientErr == nil || time.Since(began) != awayTimeout {
+					t.Errorf("with the provider away the handshake ended after %v: %v", time.Since(began), o.clientErr)
+				}
+				w.provider.SetAway(false)
+
 				// The handshake's own end comes first.
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
 				began = time.Now()
-				if o := w.handshake(ctx, i, "", w.client(exchange.client)); o.serverErr == nil || time.Since(began) != time.Second {
-					t.Errorf("with a deadline of one second the handshake ended after %v: %v", time.Since(began), o.serverErr)
+				if o := w.handshake(ctx, i, "", w.client(exchange.client)); o.serverErr == nil || time.Since(began) != 2*time.Second {
+					t.Errorf("with a deadline of two seconds the handshake ended after %v: %v", time.Since(began), o.serverErr)
 				}
 			})
 		})

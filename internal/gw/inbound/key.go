@@ -53,7 +53,11 @@ func (k boundDecrypter) Decrypt(rand io.Reader, ciphertext []byte, opts crypto.D
 // use runs a key operation under the handshake's context and the deadline, and
 // leaves its failure with the flow's meter.
 func (k boundKey) use(operation func(crypto.Signer) ([]byte, error)) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(k.ctx, k.timeout)
+	timeout := k.timeout
+	if k.entry.Ready() != nil {
+		timeout = min(timeout, awayTimeout)
+	}
+	ctx, cancel := context.WithTimeout(k.ctx, timeout)
 	defer cancel()
 	key, err := k.entry.Key(ctx)
 	if err != nil {

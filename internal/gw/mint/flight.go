@@ -3,6 +3,7 @@ package mint
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // flight is a leaf in the making.
@@ -14,9 +15,9 @@ type flight struct {
 
 // join returns the leaf of the key that is being made, or has create make it,
 // and reports whether it was this call that led. The making goes on under
-// SignTimeout alone when the caller that led gives up: others wait for it, and
+// the timeout alone when the caller that led gives up: others wait for it, and
 // the signature is paid for.
-func (m *Mint) join(ctx context.Context, key cacheKey, create func(context.Context) (*leaf, error)) (*leaf, bool, error) {
+func (m *Mint) join(ctx context.Context, key cacheKey, timeout time.Duration, create func(context.Context) (*leaf, error)) (*leaf, bool, error) {
 	m.mu.Lock()
 	if held := m.leaves.get(key); held != nil && held.fresh(m.clock()) {
 		m.mu.Unlock()
@@ -29,7 +30,7 @@ func (m *Mint) join(ctx context.Context, key cacheKey, create func(context.Conte
 		m.running.Go(func() {
 			// The context's values stay: the time on the HSM and the
 			// operation id are those of the flow that led.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.signTimeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 			defer cancel()
 			f.leaf, f.err = create(ctx)
 			m.land(key, f)

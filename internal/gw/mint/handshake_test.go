@@ -14,7 +14,7 @@ import (
 // that it has its session ticket, and returns what it saw.
 func handshake(t *testing.T, presented *flow.Presented, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
-	near, far := net.Pipe()
+	near, far := connect(t)
 	defer near.Close()
 	served := make(chan error, 1)
 	go func() {
@@ -42,6 +42,25 @@ func handshake(t *testing.T, presented *flow.Presented, client *tls.Config) (tls
 		t.Errorf("server: %v", err)
 	}
 	return conn.ConnectionState(), nil
+}
+
+// connect returns both ends of a TCP connection. A net.Pipe would not do: its
+// writes wait for the reader, and a client that refuses a certificate does not
+// read the rest of the server's flight.
+func connect(t *testing.T) (near, far net.Conn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if near, err = net.Dial("tcp", listener.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return near, far
 }
 
 func TestHandshake(t *testing.T) {

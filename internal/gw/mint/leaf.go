@@ -128,6 +128,9 @@ func (l *leaf) config(protocol string) *tls.Config {
 		Certificates: []tls.Certificate{l.cert},
 		MinVersion:   l.minVersion,
 		MaxVersion:   l.maxVersion,
+		// The server sized its records; to cut the first 128 KiB of each burst
+		// into packets again would cost a write for each.
+		DynamicRecordSizingDisabled: true,
 	}
 	if protocol != "" {
 		config.NextProtos = []string{protocol}

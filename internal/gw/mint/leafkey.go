@@ -26,15 +26,16 @@ const (
 	leafRSA                   // RSA-2048, for clients that know nothing else
 )
 
-// leafKeys are the keys of minted leaves: in memory, shared by all leaves that
-// are made within an hour, and then replaced. Leaves keep the key that they
-// were made with.
+// leafKeys are the keys of minted leaves, one of each kind: in memory, made at
+// first need, shared by all leaves that are made within an hour, and then
+// replaced. Leaves keep the key that they were made with.
 type leafKeys struct {
 	clock func() time.Time
-
-	mu   sync.Mutex
-	born time.Time            // guarded by mu
-	made map[leafKind]leafKey // guarded by mu; an RSA key is made at first need
+	slots [2]struct { // by leafKind
+		mu   sync.Mutex
+		born time.Time // guarded by mu; zero before the first key
+		key  leafKey   // guarded by mu
+	}
 }
 
 // leafKey is a private key and the identifier of its public half: the leftmost
@@ -45,19 +46,18 @@ type leafKey struct {
 }
 
 func (k *leafKeys) get(kind leafKind) (leafKey, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if now := k.clock(); k.made == nil || now.Sub(k.born) >= freshFor || now.Before(k.born) {
-		k.made, k.born = map[leafKind]leafKey{}, now
-	}
-	if key, made := k.made[kind]; made {
-		return key, nil
+	slot := &k.slots[kind]
+	slot.mu.Lock()
+	defer slot.mu.Unlock()
+	now := k.clock()
+	if age := now.Sub(slot.born); !slot.born.IsZero() && age >= 0 && age < freshFor {
+		return slot.key, nil
 	}
 	key, err := newLeafKey(kind)
 	if err != nil {
 		return leafKey{}, fmt.Errorf("making a leaf's key: %w", err)
 	}
-	k.made[kind] = key
+	slot.key, slot.born = key, now
 	return key, nil
 }
 

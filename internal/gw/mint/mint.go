@@ -51,6 +51,9 @@ type Options struct {
 const (
 	defaultCacheSize   = 16384
 	defaultSignTimeout = 5 * time.Second
+	// awayTimeout is how long a connection waits for an HSM that is known to
+	// be away: as long as it may take to connect again.
+	awayTimeout = time.Second
 	// freshFor is for how long a leaf is presented before another one is made.
 	freshFor = time.Hour
 	// retryAfter is the pause after a leaf could not be replaced.
@@ -144,10 +147,18 @@ func (m *Mint) Certify(ctx context.Context, req *flow.CertifyRequest) (*flow.Pre
 	}
 	held := m.held(key)
 	now := m.clock()
-	if held != nil && (held.fresh(now) || held.usable(now) && authority.entry.Ready() != nil) {
+	if held != nil && held.fresh(now) {
 		return held.present(req.Protocol, true), nil
 	}
-	made, led, err := m.join(ctx, key, func(ctx context.Context) (*leaf, error) {
+	away := authority.entry.Ready() != nil
+	if away && held != nil && held.usable(now) {
+		return held.present(req.Protocol, true), nil
+	}
+	timeout := m.signTimeout
+	if away {
+		timeout = min(timeout, awayTimeout)
+	}
+	made, led, err := m.join(ctx, key, timeout, func(ctx context.Context) (*leaf, error) {
 		return m.create(ctx, key, req, authority)
 	})
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"moongate/internal/gw/certstore"
+	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
 	"moongate/internal/gw/keys"
 )
@@ -54,6 +55,7 @@ func TestUntrustedNeverTrusted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.leafKeys = w.mint.leafKeys // an RSA key takes long to make
 		for kind, chain := range servers {
 			for client, hello := range hellos {
 				// The trusted leaf first, so that it is in the cache.
@@ -133,7 +135,7 @@ func TestNewRefuses(t *testing.T) {
 	noCA := w.issue(w.upstream, "no CA", newECDSA(t))
 	noSign := w.issue(nil, "no sign", newECDSA(t), func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCRLSign })
 	twin := w.issue(nil, "twin", testRSA(0), isCA) // the key of trust-rsa
-	store, err := certstore.New([]certstore.Certificate{
+	store, err := certstore.New([]config.Certificate{
 		{Name: "no CA", Chain: []*x509.Certificate{noCA.cert}, OnHSM: true},
 		{Name: "no sign", Chain: []*x509.Certificate{noSign.cert}, OnHSM: true},
 		{Name: "twin", Chain: []*x509.Certificate{twin.cert}, OnHSM: true},
@@ -309,6 +311,14 @@ func testProviderHangs(t *testing.T) {
 	if failure := flow.FailureOf(err, flow.StageRelay); failure.Stage != flow.StageHSM || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
+
+	// One that is known to be away gets as long as it may take to be back.
+	w.provider.SetAway(true)
+	began := time.Now()
+	if _, err := w.mint.Certify(t.Context(), trusted("new.example.com", w.server("new.example.com"))); err == nil || time.Since(began) != awayTimeout {
+		t.Errorf("with the provider away the call ended after %v: %v", time.Since(began), err)
+	}
+	w.provider.SetAway(false)
 
 	w.advance(freshFor)
 	before := w.provider.Uses()

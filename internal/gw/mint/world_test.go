@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"moongate/internal/gw/certstore"
+	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
 	"moongate/internal/gw/keys/keystest"
 )
@@ -54,13 +55,13 @@ func newWorld(t testing.TB, edit ...func(*world, *Options)) *world {
 	t.Helper()
 	w := &world{t: t, provider: &keystest.Provider{}, now: time.Now().Truncate(time.Second)}
 	w.upstream = w.issue(nil, "Upstream CA", newECDSA(t), isCA)
-	var list []certstore.Certificate
+	var list []config.Certificate
 	for name, key := range map[string]crypto.Signer{
 		trustRSA: testRSA(0), trustECDSA: newECDSA(t), untrustRSA: testRSA(1), untrustECDSA: newECDSA(t),
 	} {
 		ca := w.issue(nil, name, key, isCA)
 		w.provider.Add(key)
-		list = append(list, certstore.Certificate{Name: name, Chain: []*x509.Certificate{ca.cert}, OnHSM: true})
+		list = append(list, config.Certificate{Name: name, Chain: []*x509.Certificate{ca.cert}, OnHSM: true})
 	}
 	store, err := certstore.New(list, w.provider)
 	if err != nil {
@@ -220,7 +221,7 @@ func untrusted(name string, chain []*x509.Certificate) *flow.CertifyRequest {
 // add makes a store entry of a chain whose key is with the provider.
 func (w *world) add(name string, chain ...*x509.Certificate) *certstore.Entry {
 	w.t.Helper()
-	store, err := certstore.New([]certstore.Certificate{{Name: name, Chain: chain, OnHSM: true}}, w.provider)
+	store, err := certstore.New([]config.Certificate{{Name: name, Chain: chain, OnHSM: true}}, w.provider)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -35,7 +35,9 @@ func (p *Provider) Add(list ...crypto.Signer) {
 	p.held = append(p.held, list...)
 }
 
-// SetAway makes every call fail at once with keys.ErrUnavailable, or not.
+// SetAway makes Status say that the provider is away, and every call fail at
+// once with keys.ErrUnavailable, or not. A provider that hangs too waits first,
+// as a network client that tries to connect again does.
 func (p *Provider) SetAway(away bool) { p.away.Store(away) }
 
 // SetHang makes every use of a key wait for the end of its context, or not.
@@ -80,7 +82,7 @@ func (p *Provider) Status() keys.Status {
 }
 
 func (p *Provider) reach() error {
-	if p.away.Load() {
+	if p.away.Load() && !p.hang.Load() {
 		return fmt.Errorf("%w: the test took the provider away", keys.ErrUnavailable)
 	}
 	return nil
