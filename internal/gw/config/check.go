@@ -78,7 +78,8 @@ func (c *checker) line(path string) int {
 
 func below(list, name string) string { return list + "/" + EntryStep(name) }
 
-// listeners must not share a port of the same address, or of every address.
+// listeners must not share a port of the same address, or of every address;
+// nor may a protected server be a listener, which would call itself for ever.
 func (c *checker) listeners() {
 	type listener struct {
 		Listener
@@ -97,6 +98,17 @@ func (c *checker) listeners() {
 			if l.Listen.Port() == earlier.Listen.Port() && (a == b || a.IsUnspecified() || b.IsUnspecified()) {
 				c.refuse(l.path+"/port", "used twice, got %s, which %s has as %s",
 					shown(l.Listen.String()), earlier.path, earlier.Listen)
+				break
+			}
+		}
+	}
+	for _, in := range c.s.Inbound {
+		server, ok := address(in.ServerAddress)
+		for _, l := range all {
+			listens := l.Listen.Addr()
+			if ok && in.ServerPort == l.Listen.Port() && (server == listens || listens.IsUnspecified() && server.IsLoopback()) {
+				c.refuse(below(proxyPath+"/inbound", in.Name)+"/server-address", "a listener of this gateway, got %s port %d, which is %s",
+					shown(in.ServerAddress), in.ServerPort, l.path)
 				break
 			}
 		}

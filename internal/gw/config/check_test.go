@@ -31,6 +31,11 @@ func TestCheckRefuses(t *testing.T) {
 			b.Set(below(forward, "a"))
 			b.Set(below(forward, "b")+"/address", "::")
 		}, []string{forward + `/entry[@name='b']/port: used twice, got "[::]:8080", which ` + forward + `/entry[@name='a'] has as 127.0.0.1:8080`}},
+		{"a server that is the gateway", func(b *Builder) {
+			b.Set(below(inbound, "a")+"/address", "::")
+			b.Set(below(inbound, "a")+"/port", "443")
+			b.Set(below(inbound, "a")+"/server-address", "127.0.0.1")
+		}, []string{inbound + `/entry[@name='a']/server-address: a listener of this gateway, got "127.0.0.1" port 443, which is ` + inbound + `/entry[@name='a']`}},
 		{"RSA where ECDSA is meant", func(b *Builder) {
 			b.Set(trust+"/rsa", "trust")
 		}, []string{trust + `/rsa: a certificate with another kind of key, got "trust" (EC), expected RSA`}},

@@ -54,7 +54,6 @@ type decoder struct {
 // frame is what is known of an element while it is open.
 type frame struct {
 	node *Node
-	path string
 	text strings.Builder
 	keys map[string]int // the line of each child by its key
 }
@@ -62,12 +61,21 @@ type frame struct {
 // refuse records a problem at the innermost open element.
 func (d *decoder) refuse(format string, args ...any) bool {
 	line, _ := d.xml.InputPos()
-	path := "/"
-	if len(d.open) > 0 {
-		path = d.top().path
+	path := d.path()
+	if path == "" {
+		path = "/"
 	}
 	d.problems.add(line, path, format, args...)
 	return false
+}
+
+// path is that of the innermost open element, "" outside of the root.
+func (d *decoder) path() string {
+	var b strings.Builder
+	for _, f := range d.open {
+		b.WriteString("/" + f.node.step().String())
+	}
+	return b.String()
 }
 
 func (d *decoder) top() *frame { return d.open[len(d.open)-1] }
@@ -125,7 +133,6 @@ func (d *decoder) start(t xml.StartElement) bool {
 	if !d.attributes(node, t.Attr) {
 		return false
 	}
-	path := "/" + node.step().String()
 	if len(d.open) == 0 {
 		d.root = node
 	} else {
@@ -137,9 +144,8 @@ func (d *decoder) start(t xml.StartElement) bool {
 			return d.refuse("too many elements, expected at most %d", maxChildren)
 		}
 		parent.node.Children = append(parent.node.Children, node)
-		path = parent.path + path
 	}
-	d.open = append(d.open, &frame{node: node, path: path})
+	d.open = append(d.open, &frame{node: node})
 	return true
 }
 
@@ -176,21 +182,21 @@ func (d *decoder) attributes(node *Node, attrs []xml.Attr) bool {
 
 func (d *decoder) chars(text xml.CharData) bool {
 	if len(d.open) == 0 {
-		if len(bytes.TrimSpace(text)) == 0 {
+		if trimmed(string(text)) == "" {
 			return true
 		}
 		return d.refuse("text outside the configuration, got %s", shown(string(text)))
 	}
 	top := d.top()
 	if len(top.node.Children) > 0 {
-		if len(trimmed(string(text))) > 0 {
+		if trimmed(string(text)) != "" {
 			return d.refuse("text beside elements") // not repeated: it may be a secret
 		}
 		return true
 	}
 	// White space before the first child or value says nothing; after the
 	// value began it may be within it.
-	if top.text.Len() > 0 || len(trimmed(string(text))) > 0 {
+	if top.text.Len() > 0 || trimmed(string(text)) != "" {
 		top.text.Write(text)
 	}
 	return true
@@ -210,10 +216,11 @@ func (d *decoder) end() bool {
 	}
 	key := top.node.key()
 	if line, twice := parent.keys[key]; twice {
+		path := d.path() + "/" + top.node.step().String()
 		if top.node.Name == memberName {
-			d.problems.add(top.node.Line, top.path, "twice, got %s, the first is on line %d", shown(top.node.Text), line)
+			d.problems.add(top.node.Line, path, "twice, got %s, the first is on line %d", shown(top.node.Text), line)
 		} else {
-			d.problems.add(top.node.Line, top.path, "twice, the first is on line %d", line)
+			d.problems.add(top.node.Line, path, "twice, the first is on line %d", line)
 		}
 		return !d.problems.full()
 	}

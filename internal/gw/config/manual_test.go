@@ -41,7 +41,7 @@ reads it.
 
 - An element that is not here is refused, by path, with the nearest known name.
 - An element whose state is *not supported yet* is refused as such when it is
-  set, whatever its value: nothing is kept in silence.
+  set, whatever its value, and so is such a value of another: nothing is kept in silence.
 - *A note* is kept for people and other programs and changes nothing; a note
   that contradicts its certificate is refused.
 - Every problem is printed on a line of its own: file and line, path, what is
@@ -130,6 +130,9 @@ func manualRow(b *strings.Builder, e *element, above string, state state) {
 		values = e.value.doc
 	case isLeaf:
 		values = e.value.doc
+	}
+	if e.value != nil && e.value.unmet != "" {
+		values += "; not supported yet: " + e.value.unmet
 	}
 	if e.choice {
 		values = "one of its elements"

@@ -40,8 +40,8 @@ func parsePath(path string) ([]step, error) {
 		}
 		s := step{name: after[:end]}
 		rest = after[end:]
-		if s.name == "" {
-			return nil, fmt.Errorf("not a path, got %s, expected a name after each /", shown(path))
+		if s.name == "" || len(s.name) > maxName || !isElementName(s.name) {
+			return nil, fmt.Errorf("not a path, got %s, expected an element's name after each /", shown(path))
 		}
 		if s.name == entryName {
 			name, left, err := parsePredicate(rest)
@@ -56,6 +56,16 @@ func parsePath(path string) ([]step, error) {
 		return nil, fmt.Errorf("not a path, got %s, expected /config/…", shown(path))
 	}
 	return steps, nil
+}
+
+// isElementName reports what the schema's names are made of.
+func isElementName(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && s[i] != '-' && s[i] != '_' && s[i] != '.' {
+			return false
+		}
+	}
+	return true
 }
 
 // parsePredicate reads [@name='…'] and returns the name and what follows.

@@ -85,7 +85,7 @@ func shown(s string) string {
 		return fmt.Sprintf("%q", s)
 	}
 	cut := maxShown
-	for !utf8.RuneStart(s[cut]) {
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
 		cut--
 	}
 	return fmt.Sprintf("%q…", s[:cut])

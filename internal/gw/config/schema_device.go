@@ -12,7 +12,7 @@ func systemTable() *element {
 					hsmServers(),
 					container("ha", "a high-availability group of servers",
 						leaf("auto-recovery-retry", "how often a lost server is tried again before calls go to another", integer(0, 500)).or("0"),
-						leaf("ha-group-name", "the group's name", asciiName(31)),
+						leaf("ha-group-name", "the group's name", moduleName(31)),
 					).await(),
 				),
 				container("pkcs11", "a PKCS#11 module on this machine").await(),
@@ -30,7 +30,7 @@ func systemTable() *element {
 }
 
 func hsmServers() *element {
-	e := entries("hsm-server", "the server; its name is what the administrator calls it", asciiName(31),
+	e := entries("hsm-server", "the server; its name is what the administrator calls it", moduleName(31),
 		leaf("server-address", "where the server is", host()).need(),
 		leaf("port", "its client port", port()).or("1792"),
 		leaf("ssh-port", "its administration port", port()).or("2022").await(),

@@ -15,7 +15,7 @@ import (
 func Set(root *Node, path string, values ...string) error {
 	steps, err := parsePath(path)
 	if err != nil {
-		return Problem{Path: path, Text: err.Error()}
+		return Problem{Path: "/", Text: err.Error()} // err quotes it
 	}
 	if last := len(steps) - 1; last > 0 && steps[last].name == memberName {
 		// As XPath names a member list, and clients do: …/source/member.

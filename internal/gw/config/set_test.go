@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,15 +81,18 @@ func TestSetRefuses(t *testing.T) {
 		values []string
 		want   string
 	}{
-		{"", nil, `: not a path, got "", expected /config/…`},
-		{"config", nil, `config: not a path, got "config", expected / before "config"`},
-		{"/config/", nil, `/config/: not a path, got "/config/", expected a name after each /`},
-		{"/config//shared", nil, `/config//shared: not a path, got "/config//shared", expected a name after each /`},
-		{"/config[1]", nil, `/config[1]: not a path, got "/config[1]", expected / before "[1]"`},
-		{"/config/devices/entry", nil, `/config/devices/entry: not a path, got "/config/devices/entry", expected entry[@name='…']`},
-		{"/config/devices/entry[@name='a", nil, `/config/devices/entry[@name='a: not a path, got "/config/devices/entry[@name='a", expected entry[@name='…']`},
-		{"/config/devices/entry[@name='a'", nil, `/config/devices/entry[@name='a': not a path, got "/config/devices/entry[@name='a'", expected entry[@name='…']`},
-		{"/config/devices/entry[@name='']", nil, `/config/devices/entry[@name='']: not a path, got "/config/devices/entry[@name='']", the entry's name is empty`},
+		{"", nil, `/: not a path, got "", expected /config/…`},
+		{"config", nil, `/: not a path, got "config", expected / before "config"`},
+		{"/config/", nil, `/: not a path, got "/config/", expected an element's name after each /`},
+		{"/config//shared", nil, `/: not a path, got "/config//shared", expected an element's name after each /`},
+		{"/config[1]", nil, `/: not a path, got "/config[1]", expected / before "[1]"`},
+		{"/config/devices/entry", nil, `/: not a path, got "/config/devices/entry", expected entry[@name='…']`},
+		{"/config/devices/entry[@name='a", nil, `/: not a path, got "/config/devices/entry[@name='a", expected entry[@name='…']`},
+		{"/config/devices/entry[@name='a'", nil, `/: not a path, got "/config/devices/entry[@name='a'", expected entry[@name='…']`},
+		{"/config/devices/entry[@name='']", nil, `/: not a path, got "/config/devices/entry[@name='']", the entry's name is empty`},
+		{strings.Repeat("\x80", maxShown+1), nil, `/: not a path, got ""…, expected / before ""…`},
+		{"/config/\x1b[2J", nil, `/: not a path, got "/config/\x1b[2J", expected an element's name after each /`},
+		{"/config/a b", nil, `/: not a path, got "/config/a b", expected an element's name after each /`},
 		{"/conf", nil, `/conf: unknown element, got "conf", expected config`},
 		{"/member", []string{"x"}, `/member: unknown element, got "member", expected config`},
 		{"/config/share/x", nil, `/config/share: unknown element, got "share", did you mean "shared"?`},

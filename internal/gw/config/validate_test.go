@@ -88,7 +88,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"an address with a slip", hsm(`<entry name="a"><server-address>10.164.75.256</server-address></entry>`), []string{
 			server + `/entry[@name='a']/server-address: not an address or host name, got "10.164.75.256", expected an IPv4 or IPv6 address or a host name`}},
 		{"a module name of 32", hsm(`<entry name="aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"><server-address>h</server-address></entry>`), []string{
-			server + `/entry[@name='aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa']/@name: not a name, got "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", expected 1 to 31 printable characters of ASCII`}},
+			server + `/entry[@name='aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa']/@name: not a name, got "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", expected 1 to 31 printable characters of ASCII without slashes, the first no dot`}},
 		{"two providers", inSystem(`<hsm-settings><provider><none/><safenet-network><hsm-server><entry name="a"><server-address>h</server-address></entry></hsm-server></safenet-network></provider></hsm-settings>`), []string{
 			system + `/hsm-settings/provider: a choice, got both none and safenet-network, expected none, safenet-network or pkcs11`}},
 		{"something in none", inSystem(`<hsm-settings><provider><none><a/></none></provider></hsm-settings>`), []string{

@@ -16,6 +16,7 @@ type value struct {
 
 	words  []string          // the choices of an enumeration, for a suggestion
 	later  func(string) bool // values that are known and that nothing obeys yet
+	unmet  string            // those values in the manual
 	refers string            // the list, by path, that must have an entry of that name
 	secret bool              // an error must not repeat the value
 }
@@ -61,6 +62,7 @@ func oneWord(words ...string) *value {
 // except takes words that are known choices too and that nothing obeys yet.
 func (v *value) except(words ...string) *value {
 	v.later = func(s string) bool { return slices.Contains(words, s) }
+	v.unmet = oneOf(words)
 	return v
 }
 
@@ -70,6 +72,7 @@ func yesNo() *value { return oneWord("yes", "no") }
 func only(word string) *value {
 	v := oneWord(word)
 	v.later = func(s string) bool { return s != "" && s != word }
+	v.unmet = "anything else"
 	return v
 }
 
@@ -133,12 +136,14 @@ func objectName(length int) *value {
 	}
 }
 
-// asciiName is a Module Name: up to length printable characters of ASCII.
-func asciiName(length int) *value {
+// moduleName is what the administrator calls an HSM or a group of them. Its
+// certificate is kept in a file of that name, which must stay in its directory.
+func moduleName(length int) *value {
 	return &value{
-		doc: fmt.Sprintf("1 to %d printable characters of ASCII", length),
+		doc: fmt.Sprintf("1 to %d printable characters of ASCII without slashes, the first no dot", length),
 		find: finder("not a name", func(s string) bool {
-			return s != "" && len(s) <= length && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e })
+			return s != "" && len(s) <= length && s[0] != '.' && !strings.ContainsAny(s, `/\`) &&
+				!strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e })
 		}),
 	}
 }

@@ -24,7 +24,7 @@ func TestValues(t *testing.T) {
 		{"listening address", listenAddress(), []string{"0.0.0.0", "::", "127.0.0.1"}, []string{"", "localhost", "ff02::1", "fe80::1%lo"}},
 		{"pattern", serverPattern(), []string{"a.example", "*.a.example"}, []string{"", "*", "*.", "*.*.a", "a*.example", "*a.example", "*.10.0.0.1"}},
 		{"object name", objectName(5), []string{"a", "1 b", "a._-b"}, []string{"", "-a", " a", "a/b", "abcdef", "ä", "a'"}},
-		{"module name", asciiName(3), []string{"a b", "'~!"}, []string{"", "abcd", "ä", "a\n"}},
+		{"module name", moduleName(3), []string{"a b", "'~!", "a.."}, []string{"", "abcd", "ä", "a\n", "..", "a/b", "a\\b"}},
 		{"text", text(3), []string{"", "äöü", "a\nb"}, []string{"abcd", "\u0085", "\u2028"}},
 		{"hash", hexadecimal(8), []string{"0a1b2C3D"}, []string{"", "0a1b2c3", "0a1b2c3g"}},
 		{"time", certificateTime(), []string{"Jan  2 15:04:05 2030 GMT", "Jan 2 15:04:05 2030 GMT", "Jan 12 15:04:05 2030 GMT"}, []string{"", "2030-01-02", "Jan 2 15:04:05 2030 CET"}},
