@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"os"
+	"strings"
 )
 
 // TB is the part of testing.TB that a Test needs, so that a program which is
@@ -51,7 +52,7 @@ func (w Test) HSM() *HSM {
 			w.t.Errorf("closing the HSM: %v", err)
 		}
 		if w.t.Failed() {
-			w.t.Logf("the HSM's log:\n%s", h.Log())
+			w.t.Logf("the end of the HSM's log:\n%s", tail(h.Log()))
 		}
 	})
 	return h
@@ -75,4 +76,15 @@ func (w Test) Register(h *HSM, name string, p *Partition) *Registered {
 		w.t.Fatalf("%v", err)
 	}
 	return r
+}
+
+// shownLog is how much of a log a failed test shows, in bytes.
+const shownLog = 8 << 10
+
+func tail(log string) string {
+	if len(log) <= shownLog {
+		return log
+	}
+	_, rest, _ := strings.Cut(log[len(log)-shownLog:], "\n")
+	return rest
 }
