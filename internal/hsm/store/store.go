@@ -28,7 +28,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"moongate/internal/hsm/object"
@@ -117,14 +116,18 @@ func Open(dir string, root RootKey, opts Options) (*Store, error) {
 	}
 	s := &Store{db: db, now: opts.Now, damaged: map[object.ID]error{}}
 	s.group.lead = make(chan struct{}, 1)
-	if err := s.load(&root); err != nil {
+	if err := guard(func() error { return s.load(&root) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening store %s: %w", path, err), db.Close())
 	}
 	return s, nil
 }
 
 func openFile(path string, timeout time.Duration) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType})
+	var db *bbolt.DB
+	err := guard(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType})
+		return err
+	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("store %s is in use by another process; stop the other moongate-hsm (find it with `fuser %s`)", path, path)
@@ -168,14 +171,7 @@ func initialise(tx *bbolt.Tx, root *RootKey, now time.Time) error {
 }
 
 // load reads and checks everything but the objects' contents.
-func (s *Store) load(root *RootKey) (err error) {
-	// A file that was changed behind bbolt's back makes bbolt panic or fault.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: its pages are damaged (%v); restore it from a backup", ErrFormat, r)
-		}
-	}()
+func (s *Store) load(root *RootKey) error {
 	return s.db.View(func(btx *bbolt.Tx) error {
 		meta := btx.Bucket(bucketMeta)
 		if meta == nil {

@@ -36,11 +36,13 @@ func (s *Store) View(fn func(*Tx) error) error {
 		return fmt.Errorf("reading store: %w", err)
 	}
 	defer btx.Rollback() // ends a read; has nothing to fail
-	tx, err := s.begin(btx)
-	if err != nil {
-		return err
-	}
-	return fn(tx)
+	return catchFaults(func() error {
+		tx, err := s.begin(btx)
+		if err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }
 
 var errGone = errors.New("updating store: the goroutine that committed for others ended")
@@ -153,8 +155,8 @@ func (s *Store) commit(list []*update) (failed *update, err error) {
 		return nil, fmt.Errorf("updating store: %w", err)
 	}
 	defer btx.Rollback() // after a commit it does nothing
-	tx, err := s.begin(btx)
-	if err != nil {
+	var tx *Tx
+	if err := catchFaults(func() (err error) { tx, err = s.begin(btx); return err }); err != nil {
 		return nil, err
 	}
 	for _, u := range list {
@@ -162,10 +164,10 @@ func (s *Store) commit(list []*update) (failed *update, err error) {
 			return u, nil
 		}
 	}
-	if err := tx.flush(); err != nil {
+	if err := catchFaults(tx.flush); err != nil {
 		return nil, fmt.Errorf("updating store: %w", err)
 	}
-	if err := btx.Commit(); err != nil {
+	if err := catchFaults(btx.Commit); err != nil {
 		s.group.broken = fmt.Errorf("committing to store: %w", err)
 		return nil, s.group.broken
 	}
@@ -180,6 +182,6 @@ func (u *update) run(tx *Tx) bool {
 			u.panicked = r
 		}
 	}()
-	u.err = u.fn(tx)
+	u.err = catchFaults(func() error { return u.fn(tx) })
 	return u.err == nil
 }
