@@ -139,6 +139,8 @@ func TestValidateRefuses(t *testing.T) {
 			rule + `/source: empty, expected a member, or no source`}},
 		{"not a member", inRule(`<source><entry name="10.0.0.0/8"/></source>`), []string{
 			rule + `/source/entry[@name='10.0.0.0/8']: unknown element, got "entry", expected <member>`}},
+		{"elements in a member", inRule(`<source><member><ip>10.0.0.1</ip></member></source>`), []string{
+			rule + `/source/member: elements where a value is expected, got <ip>, expected ` + many}},
 		{"two types", inRule(`<type><ssl-forward-proxy/><ssh-proxy/></type>`), []string{
 			rule + `/type/ssh-proxy: not supported yet`,
 			rule + `/type: a choice, got both ssl-forward-proxy and ssh-proxy, expected ssl-forward-proxy, ssl-inbound-inspection or ssh-proxy`}},
