@@ -14,21 +14,28 @@ import (
 	"moongate/internal/gw/policy"
 )
 
-// dial connects to a target. With destinations, each address is checked at
-// the moment of its connect, so that there is no second resolution to cheat
-// with; addresses that are refused are left out, and the target is refused
-// when no other answers. Addresses race as in RFC 8305.
+// dialer connects to servers.
+type dialer struct {
+	resolver *net.Resolver // nil for the system's
+	timeout  time.Duration // for the name and all its addresses
+	// destinations are checked for each address at the moment of its connect,
+	// so that there is no second resolution to cheat with; nil allows all.
+	destinations *policy.Destinations
+}
+
+// dial connects to a target. Addresses race as in RFC 8305; those that are
+// refused are left out, and the target is refused when no other answers.
 //
 // The error is a *flow.Failure: StageDestination, StageResolve or StageConnect.
-func dial(ctx context.Context, target Target, destinations *policy.Destinations, timeout time.Duration) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+func (d *dialer) dial(ctx context.Context, target Target) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	var guard guard
-	var d net.Dialer
-	if destinations != nil {
-		d.ControlContext = guard.control(target.Host, destinations)
+	inner := net.Dialer{Resolver: d.resolver}
+	if d.destinations != nil {
+		inner.ControlContext = guard.control(target.Host, d.destinations)
 	}
-	conn, err := d.DialContext(ctx, "tcp", target.String())
+	conn, err := inner.DialContext(ctx, "tcp", target.String())
 	if err != nil {
 		return nil, guard.failure(err)
 	}

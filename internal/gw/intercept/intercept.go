@@ -45,6 +45,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -59,16 +60,36 @@ type Verifier interface {
 	Verify(name string, chain []*x509.Certificate) *flow.Verdict
 }
 
+// Stand is what stands in for a server: who makes what clients are shown, and
+// who judges what the server shows.
+type Stand struct {
+	Certifier flow.Certifier
+	Verifier  Verifier
+}
+
 // Runtime is what connections are handled by. It is immutable.
 type Runtime struct {
 	Policy *policy.Policy
 	// Destinations says where the proxy goes; a Gate does not ask it.
 	Destinations *policy.Destinations
-	Certifier    flow.Certifier
-	Verifier     Verifier
-	// Server is the protected server of a Gate, "host:port"; unused in a Proxy.
-	Server string
-	Limits Limits
+	// Stand serves the flows that are decrypted, but for those whose rule has
+	// a stand of its own in ByRule.
+	Stand
+	ByRule map[string]Stand
+	// Server is the protected server of a Gate, "host:port"; ServerName, where
+	// it is set, is the name that it is asked for and must prove, instead of
+	// the one that the client asks for. Both are unused in a Proxy.
+	Server     string
+	ServerName string
+	Limits     Limits
+}
+
+// stand returns what stands in for the servers of a rule.
+func (rt *Runtime) stand(rule string) Stand {
+	if s, ok := rt.ByRule[rule]; ok && rule != "" {
+		return s
+	}
+	return rt.Stand
 }
 
 // Limits bound what clients can make the gateway do. A zero field is its
@@ -111,6 +132,8 @@ type Options struct {
 	Runtime *atomic.Pointer[Runtime]
 	Sink    flow.Sink
 	Log     *slog.Logger
+	// Resolver finds servers' addresses; nil is the system's.
+	Resolver *net.Resolver
 }
 
 func (o Options) check() error {
@@ -122,9 +145,8 @@ func (o Options) check() error {
 	case o.Log == nil:
 		return errors.New("intercept: no logger")
 	}
-	rt := o.Runtime.Load()
-	if rt.Policy == nil || rt.Certifier == nil || rt.Verifier == nil {
-		return errors.New("intercept: a runtime needs a policy, a certifier and a verifier")
+	if o.Runtime.Load().Policy == nil {
+		return errors.New("intercept: no policy")
 	}
 	return nil
 }

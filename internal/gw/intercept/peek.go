@@ -1,7 +1,6 @@
 package intercept
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"moongate/internal/gw/flow"
 )
@@ -112,36 +110,4 @@ func checkServerName(name string) error {
 		return fmt.Errorf("the server name %.100q: %w", name, err)
 	}
 	return nil
-}
-
-// replay is a connection with what was read from it put back in front. It
-// belongs to the handshake, then to the one goroutine that reads from it.
-type replay struct {
-	*net.TCPConn
-	unread []byte
-}
-
-func (r *replay) Read(b []byte) (int, error) {
-	if len(r.unread) == 0 {
-		return r.TCPConn.Read(b)
-	}
-	n := copy(b, r.unread)
-	if r.unread = r.unread[n:]; len(r.unread) == 0 {
-		r.unread = nil // frees the hello
-	}
-	return n, nil
-}
-
-// Close makes what is pending return, and leaves the connection open: crypto/tls
-// calls it when the context of a handshake ends, and the client is to hear why
-// before the connection's owner closes it.
-func (r *replay) Close() error { return r.SetDeadline(time.Unix(1, 0)) }
-
-// handshakeClient answers the hello that was peeked at.
-func handshakeClient(ctx context.Context, conn *net.TCPConn, seen []byte, cfg *tls.Config) (*tls.Conn, error) {
-	client := tls.Server(&replay{TCPConn: conn, unread: seen}, cfg)
-	if err := client.HandshakeContext(ctx); err != nil {
-		return nil, err
-	}
-	return client, nil
 }

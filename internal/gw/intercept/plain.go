@@ -39,14 +39,14 @@ func (p *Proxy) client(rt *Runtime) *plainClient {
 	if current != nil && current.rt == rt {
 		return current
 	}
-	limits := rt.Limits.withDefaults()
+	dialer := dialer{p.options.Resolver, rt.Limits.withDefaults().DialTimeout, rt.Destinations}
 	next := &plainClient{rt: rt, transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			target, err := ParseTarget(address)
 			if err != nil {
 				return nil, requestFailure(fmt.Errorf("http://%.300q: %w", address, err))
 			}
-			conn, err := dial(ctx, target, rt.Destinations, limits.DialTimeout)
+			conn, err := dialer.dial(ctx, target)
 			if err != nil {
 				return nil, err
 			}

@@ -29,8 +29,11 @@ func NewProxy(o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Runtime.Load().Destinations == nil {
+	switch rt := o.Runtime.Load(); {
+	case rt.Destinations == nil:
 		return nil, errors.New("intercept: a proxy needs to know where it must not go")
+	case rt.Certifier == nil || rt.Verifier == nil:
+		return nil, errors.New("intercept: a proxy needs a certifier and a verifier")
 	}
 	return &Proxy{core: c}, nil
 }
@@ -195,7 +198,7 @@ func (p *Proxy) open(r *http.Request, s *session) *flow.Failure {
 	}
 	s.decide("")
 	if s.decision.Action == policy.Decrypt {
-		if err := s.rt.Certifier.Ready(target.Host); err != nil {
+		if err := s.rt.stand(s.decision.Rule).Certifier.Ready(target.Host); err != nil {
 			return flow.FailureOf(err, flow.StageHSM)
 		}
 	}

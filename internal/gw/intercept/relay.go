@@ -21,7 +21,7 @@ var recordBuffers = sync.Pool{New: func() any { return new([recordSize]byte) }}
 // leg is one side of a decrypted flow.
 type leg struct {
 	tls  *tls.Conn
-	tcp  *net.TCPConn
+	wire *wire
 	name string // client or server
 }
 
@@ -71,9 +71,9 @@ func (s *session) pump(dst, src *leg, count *atomic.Int64) error {
 		switch {
 		case err == nil:
 			continue
-		case err == io.EOF:
+		case err == io.EOF && !src.wire.ended:
 			dst.tls.CloseWrite()
-		case errors.Is(err, io.ErrUnexpectedEOF):
+		case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		case s.halfClosed.Load() && isGone(err):
 			// It had our end already and went away instead of answering it.
 		default:
@@ -82,7 +82,7 @@ func (s *session) pump(dst, src *leg, count *atomic.Int64) error {
 		s.halfClosed.Store(true)
 		// An error means that the other side is gone, which its own direction
 		// finds out.
-		dst.tcp.CloseWrite()
+		dst.wire.CloseWrite()
 		return nil
 	}
 }

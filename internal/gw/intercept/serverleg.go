@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"time"
 
-	"moongate/internal/gw/flow"
 	"moongate/internal/gw/policy"
 )
 
@@ -20,35 +18,30 @@ var errClientCertificate = errors.New("asks for a client certificate, which the 
 //
 // The error is a *flow.Failure of StageServerTLS. The connection is the
 // caller's to close.
-func handshakeServer(ctx context.Context, conn *net.TCPConn, hello *flow.Hello, profile *policy.Profile, all *sessions) (*tls.Conn, error) {
+func handshakeServer(ctx context.Context, conn *net.TCPConn, name string, alpn []string, profile *policy.Profile, all *sessions) (*leg, error) {
 	addr := addrPort(conn.RemoteAddr())
 	cfg := &tls.Config{
-		// Without a name in the hello there is none for the server.
-		ServerName: hello.ServerName,
-		NextProtos: hello.ALPN,
+		ServerName: name, // none where the hello has none
+		NextProtos: alpn,
 		// The whole chain goes to the Verifier, on resumption too; crypto/tls
 		// would end the handshake instead of telling.
 		InsecureSkipVerify: true,
 		MinVersion:         profile.MinVersion,
 		MaxVersion:         profile.MaxVersion,
 		CipherSuites:       cipherSuites(profile),
-		ClientSessionCache: all.scope(addr, hello.ServerName, hello.ALPN, profile),
+		ClientSessionCache: all.scope(addr, name, alpn, profile),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return nil, errClientCertificate
 		},
 		DynamicRecordSizingDisabled: true, // records are as long as the client's were
 	}
-	server := tls.Client(&hold{conn}, cfg)
+	w := &wire{TCPConn: conn}
+	server := tls.Client(w, cfg)
 	if err := server.HandshakeContext(ctx); err != nil {
 		return nil, serverFailure(err, addr.String())
 	}
-	return server, nil
+	return &leg{tls: server, wire: w, name: "server"}, nil
 }
-
-// hold is a connection that crypto/tls does not close: see replay.Close.
-type hold struct{ *net.TCPConn }
-
-func (h *hold) Close() error { return h.SetDeadline(time.Unix(1, 0)) }
 
 // cipherSuites returns the suites of TLS 1.2 that a profile allows; nil for
 // crypto/tls's own list, which has forward secrecy throughout.

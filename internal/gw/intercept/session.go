@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -118,7 +119,8 @@ func (s *session) decide(sni string) {
 
 // connect reaches the server. The connection ends with the flow's lifeline.
 func (s *session) connect(ctx context.Context, destinations *policy.Destinations) error {
-	conn, err := dial(ctx, s.target, destinations, s.limits.DialTimeout)
+	d := dialer{s.options.Resolver, s.limits.DialTimeout, destinations}
+	conn, err := d.dial(ctx, s.target)
 	if err != nil {
 		return err
 	}
@@ -148,11 +150,11 @@ func (s *session) run(ctx context.Context) *flow.Failure {
 	if f != nil {
 		return f
 	}
-	return s.relay(&leg{client, s.client, "client"}, &leg{server, s.server, "server"})
+	return s.relay(client, server)
 }
 
 // handshakes makes both TLS sessions, in the time allowed for both.
-func (s *session) handshakes(ctx context.Context, hello *flow.Hello, seen []byte) (client, server *tls.Conn, f *flow.Failure) {
+func (s *session) handshakes(ctx context.Context, hello *flow.Hello, seen []byte) (client, server *leg, f *flow.Failure) {
 	ctx, cancel := context.WithTimeout(flow.WithMeter(ctx, &s.meter), s.limits.TLSTimeout)
 	defer cancel()
 	server, presented, f := s.answer(ctx, hello)
@@ -223,33 +225,38 @@ func (s *session) prepare(ctx context.Context, hello *flow.Hello) *flow.Failure 
 
 // answer makes what the client is to be answered with: the server's leg, its
 // verdict, and the certificate to present.
-func (s *session) answer(ctx context.Context, hello *flow.Hello) (*tls.Conn, *flow.Presented, *flow.Failure) {
-	profile := s.decision.Profile
-	server, err := handshakeServer(ctx, s.server, hello, profile, s.sessions)
+func (s *session) answer(ctx context.Context, hello *flow.Hello) (*leg, *flow.Presented, *flow.Failure) {
+	profile, stand := s.decision.Profile, s.rt.stand(s.decision.Rule)
+	if stand.Certifier == nil || stand.Verifier == nil {
+		return nil, nil, &flow.Failure{Stage: flow.StageCertify, Alert: flow.AlertInternalError,
+			Err: errors.New("nothing is configured to present in this server's stead")}
+	}
+	asked := hello.ServerName
+	if s.rt.ServerName != "" {
+		asked = s.rt.ServerName
+	}
+	server, err := handshakeServer(ctx, s.server, asked, hello.ALPN, profile, s.sessions)
 	if err != nil {
 		return nil, nil, flow.FailureOf(err, flow.StageServerTLS)
 	}
-	state := server.ConnectionState()
+	state := server.tls.ConnectionState()
 	var leaf *x509.Certificate
 	if len(state.PeerCertificates) > 0 {
 		leaf = state.PeerCertificates[0]
 	}
 	s.record.ServerLeg = flow.DescribeLeg(state, leaf)
 
-	name := hello.ServerName
-	if name == "" {
-		name = s.target.Host
-	}
-	verdict := s.rt.Verifier.Verify(name, state.PeerCertificates)
+	// Without a name in the hello, the server answers for what was dialled.
+	verdict := stand.Verifier.Verify(cmp.Or(asked, s.target.Host), state.PeerCertificates)
 	s.record.Verdict, s.record.VerdictDetail, s.record.Revocation = verdict.Status, verdict.Detail, verdict.Revocation
 	outcome := profile.Judge(s.kind, verdict)
 	if outcome.Trust == policy.Blocked {
 		return nil, nil, verifyFailure(verdict, outcome.Reason)
 	}
 
-	presented, err := s.rt.Certifier.Certify(ctx, &flow.CertifyRequest{
+	presented, err := stand.Certifier.Certify(ctx, &flow.CertifyRequest{
 		Hello:    *hello,
-		Name:     name,
+		Name:     cmp.Or(hello.ServerName, s.target.Host),
 		Protocol: state.NegotiatedProtocol,
 		Upstream: state.PeerCertificates,
 		Trust:    outcome.Trust == policy.Trusted,
@@ -262,7 +269,7 @@ func (s *session) answer(ctx context.Context, hello *flow.Hello) (*tls.Conn, *fl
 }
 
 // present finishes the handshake with the client.
-func (s *session) present(ctx context.Context, seen []byte, presented *flow.Presented) (*tls.Conn, error) {
+func (s *session) present(ctx context.Context, seen []byte, presented *flow.Presented) (*leg, error) {
 	client, err := handshakeClient(ctx, s.client, seen, s.bounds.apply(presented.Config, s.decision.Profile))
 	leaf := presented.Leaf
 	if authority, chosen := s.meter.Presented(); chosen != nil {
@@ -271,7 +278,7 @@ func (s *session) present(ctx context.Context, seen []byte, presented *flow.Pres
 	if err != nil {
 		return nil, err
 	}
-	s.record.ClientLeg = flow.DescribeLeg(client.ConnectionState(), leaf)
+	s.record.ClientLeg = flow.DescribeLeg(client.tls.ConnectionState(), leaf)
 	return client, nil
 }
 
@@ -282,6 +289,6 @@ func checkVersions(hello *flow.Hello, profile *policy.Profile) *flow.Failure {
 		return nil
 	}
 	return &flow.Failure{Stage: flow.StagePolicy, Alert: alertProtocolVersion,
-		Err: fmt.Errorf("client offers at most %s, profile %q asks for %s", tls.VersionName(hello.Versions[0]),
-			profile.Name, tls.VersionName(profile.MinVersion))}
+		Err: fmt.Errorf("client offers at most %s, %s asks for %s", tls.VersionName(hello.Versions[0]),
+			profile, tls.VersionName(profile.MinVersion))}
 }
