@@ -266,3 +266,23 @@ func BenchmarkDecide10kRules(b *testing.B) {
 		p.Decide(f)
 	}
 }
+
+// TestEveryFaultCounts: a fault behind a worse one is blocked all the same.
+func TestEveryFaultCounts(t *testing.T) {
+	t.Parallel()
+	verdict := &flow.Verdict{Status: flow.SelfSigned, Faults: []flow.Status{flow.SelfSigned, flow.WrongName, flow.Expired}}
+	for _, test := range []struct {
+		name    string
+		profile Profile
+		want    Trust
+	}{
+		{"none blocked", Profile{}, Untrusted},
+		{"the first", Profile{BlockUntrusted: true}, Blocked},
+		{"one behind it", Profile{BlockNameMismatch: true}, Blocked},
+		{"the last", Profile{BlockExpired: true}, Blocked},
+	} {
+		if got := test.profile.Judge(flow.Forward, verdict); got.Trust != test.want {
+			t.Errorf("%s: %v (%s), want %v", test.name, got.Trust, got.Reason, test.want)
+		}
+	}
+}

@@ -75,20 +75,34 @@ func (p *Profile) Judge(kind flow.Kind, v *flow.Verdict) Outcome {
 	if kind == flow.Inbound {
 		return Outcome{Reason: fmt.Sprintf("the protected server did not prove itself (%s)", v.Status)}
 	}
-	var block bool
-	var setting string
-	switch v.Status {
-	case flow.Expired:
-		block, setting = p.BlockExpired, "block-expired-certificate"
-	case flow.WrongName:
-		block, setting = p.BlockNameMismatch, "block-if-sni-mismatch"
-	case flow.SelfSigned, flow.UnknownIssuer, flow.OwnAuthority, flow.Invalid:
-		block, setting = p.BlockUntrusted, "block-untrusted-issuer"
-	default: // flow.Unverified, or a status that this function does not know
-		return Outcome{Reason: fmt.Sprintf("the server's certificate is %q, which no profile allows", v.Status)}
+	// Every fault counts, not the worst alone: a chain that is self-signed and
+	// expired must not escape the profile that blocks what has expired.
+	faults := v.Faults
+	if len(faults) == 0 {
+		faults = []flow.Status{v.Status}
 	}
-	if block {
-		return Outcome{Reason: fmt.Sprintf("%s blocks it: %s", p, setting)}
+	for _, fault := range faults {
+		block, setting, known := p.blocks(fault)
+		switch {
+		case !known:
+			return Outcome{Reason: fmt.Sprintf("the server's certificate is %q, which no profile allows", fault)}
+		case block:
+			return Outcome{Reason: fmt.Sprintf("%s blocks it: %s", p, setting)}
+		}
 	}
 	return Outcome{Trust: Untrusted, Reason: fmt.Sprintf("presented as untrusted: %s", v.Status)}
+}
+
+// blocks says whether the profile blocks a fault, and by which setting. A fault
+// that is not known here, or a chain that nobody looked at, is never let pass.
+func (p *Profile) blocks(fault flow.Status) (block bool, setting string, known bool) {
+	switch fault {
+	case flow.Expired:
+		return p.BlockExpired, "block-expired-certificate", true
+	case flow.WrongName:
+		return p.BlockNameMismatch, "block-if-sni-mismatch", true
+	case flow.SelfSigned, flow.UnknownIssuer, flow.OwnAuthority, flow.Invalid:
+		return p.BlockUntrusted, "block-untrusted-issuer", true
+	}
+	return false, "", false
 }

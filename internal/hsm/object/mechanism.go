@@ -72,9 +72,9 @@ type Mechanism struct {
 	SaltLength uint32
 	// SessionKeyLen, for MechRSAPKCS decryption, is the length in bytes of
 	// the plaintext that the caller expects. It is mandatory: when the
-	// padding or the length is wrong, random bytes of this length are
-	// returned in the same time, and nobody can tell (RFC 8017, section
-	// 7.2.2; RFC 5246, section 7.4.7.1).
+	// padding or the length is wrong, bytes of this length that look random,
+	// the same for each try, are returned in the same time, and nobody can
+	// tell (RFC 8017, section 7.2.2; RFC 5246, section 7.4.7.1).
 	SessionKeyLen uint32
 	// AAD is the additional authenticated data of MechAESGCM. The nonce is
 	// chosen by the HSM: 12 random bytes in front of the ciphertext.

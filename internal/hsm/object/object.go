@@ -8,6 +8,8 @@
 package object
 
 import (
+	"fmt"
+
 	"github.com/google/uuid"
 )
 
@@ -35,6 +37,12 @@ type Object struct {
 	Handle     uint64
 	Attributes Template
 	Secret     []byte
+}
+
+// Format prints an object without its secret, whatever the verb: a key that is
+// logged by mistake is a key that is lost.
+func (o Object) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "%v object %v", o.Attributes.Class(), o.ID)
 }
 
 // Class is an object's CKA_CLASS (PKCS#11 v3.1, section 4.2).

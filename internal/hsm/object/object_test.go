@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -102,6 +103,18 @@ func TestErrorsCompareByCode(t *testing.T) {
 	}
 	if CodeOf(err) != ErrKeyHandle || CodeOf(nil) != OK || CodeOf(errors.New("x")) != ErrGeneral {
 		t.Error("CodeOf is wrong")
+	}
+}
+
+func TestSecretIsNotPrinted(t *testing.T) {
+	t.Parallel()
+	o := Object{ID: NewID(), Attributes: Defaults(ClassPrivateKey), Secret: []byte("S3CRET")}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q"} {
+		for _, v := range []any{o, &o} {
+			if text := fmt.Sprintf(verb, v); strings.Contains(text, "S3CRET") || strings.Contains(text, "533343524554") || strings.Contains(text, "0x53, 0x33") {
+				t.Errorf("%s prints the secret: %s", verb, text)
+			}
+		}
 	}
 }
 
