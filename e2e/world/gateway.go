@@ -1,7 +1,6 @@
 package world
 
 import (
-	"bufio"
 	"context"
 	"crypto/elliptic"
 	"crypto/x509"
@@ -57,6 +56,8 @@ type Gateway struct {
 	// forward-trust-ecdsa, forward-untrust, forward-untrust-ecdsa; and the
 	// sites' by NAME-rsa and NAME-ecdsa.
 	Certificates map[string]*x509.Certificate
+	// Env is added to the environment of processes that Start starts.
+	Env []string
 
 	program string
 	files   gateway.Files
@@ -305,7 +306,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if g.process != nil {
 		g.earlier = append(g.earlier, g.process.Log())
 	}
-	process, err := startProcess(ctx, nil, func(line string) bool { return strings.HasPrefix(line, "listening ") },
+	process, err := startProcess(ctx, g.Env, func(line string) bool { return strings.HasPrefix(line, "listening ") },
 		g.program, "serve", "-data", g.Dir)
 	if err != nil {
 		return err
@@ -341,24 +342,24 @@ func (g *Gateway) Log() string {
 
 // Records returns the flow records that were written, the oldest first.
 func (g *Gateway) Records() ([]flow.Record, error) {
-	f, err := os.Open(filepath.Join(g.files.Log(), "decryption.jsonl"))
+	raw, err := os.ReadFile(filepath.Join(g.files.Log(), "decryption.jsonl"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var list []flow.Record
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range strings.Lines(string(raw)) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var r flow.Record
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return nil, fmt.Errorf("reading record %q: %w", lines.Text(), err)
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			return nil, fmt.Errorf("reading record %q: %w", line, err)
 		}
 		list = append(list, r)
 	}
-	return list, lines.Err()
+	return list, nil
 }
 
 // WaitRecord waits until there is a record that match recognises.

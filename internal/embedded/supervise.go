@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -66,8 +67,12 @@ func (p *program) run(ctx context.Context, ready func(line string)) error {
 	}
 }
 
-// start runs the program once, until it ends.
+// start runs the program once, until it ends, on one thread: the kernel sends
+// the death signal (prctl(2), PR_SET_PDEATHSIG) when the thread that made the
+// child ends.
 func (p *program) start(ctx context.Context, ready func(string)) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopGrace

@@ -104,7 +104,7 @@ func (u *up) chooseUsers() {
 	var why string
 	u.hsmUser, why = userFor(hsmUser, hsmUserID, u.l.hsm(), u.program("moongate-hsm"))
 	if u.hsmUser != nil {
-		u.gatewayUser, why = userFor(gatewayUser, gatewayUserID, u.l.gateway().Config(), u.program("moongate"))
+		u.gatewayUser, why = userFor(gatewayUser, gatewayUserID, u.l.gateway().Dir(), u.program("moongate"))
 	}
 	if u.hsmUser == nil || u.gatewayUser == nil {
 		u.hsmUser, u.gatewayUser = nil, nil
