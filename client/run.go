@@ -144,14 +144,19 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 				l.session.Store(s)
 				c.up(l)
 			}
+			if err != nil && r.stale != nil {
+				// Without its session the link is of no use. Whoever asked
+				// should find the status as it is.
+				c.ready.Store(nil)
+				c.down(err)
+				r.result <- err
+				return password, err
+			}
 			r.result <- err
 			if err == nil {
 				p := newPatience(c.ctx, c.config.ConnectTimeout)
 				closeSession(p, l, old)
 				p.release()
-			}
-			if err != nil && r.stale != nil {
-				return password, err
 			}
 		}
 	}
