@@ -1,0 +1,337 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"moongate/client"
+	"moongate/e2e/world"
+)
+
+// TestGuide performs the administrator's guide: each row of docs/guide.md that
+// says performed, in the rows' order, against real processes. `make guide` runs
+// it and shows what is typed and what comes of it.
+//
+// The steps that need an HSM alone are in hsmSteps, those of the gateway in
+// gatewaySteps; benefitSteps come last, since they look back at the whole.
+func TestGuide(t *testing.T) {
+	t.Parallel()
+	rows := guideRows(t)
+	lists := [][]guideStep{hsmSteps, gatewaySteps, benefitSteps}
+	if err := disagreement(rows, slices.Concat(lists...)); err != nil {
+		t.Fatal(err)
+	}
+	g := &guide{w: world.T(t)}
+	g.hsm = g.w.HSM()
+	for _, list := range lists {
+		for _, s := range list {
+			if !t.Run(s.id, func(t *testing.T) {
+				g.t, g.row = t, rows[s.id]
+				fmt.Fprintf(t.Output(), "%s  %s\n", s.id, g.row.says)
+				s.do(g)
+			}) {
+				t.Fatalf("%s failed; the steps after it need it", s.id)
+			}
+		}
+	}
+}
+
+// guideStep is a row of the guide, performed.
+type guideStep struct {
+	id string
+	do func(*guide)
+}
+
+// guideRow is one of docs/guide.md.
+type guideRow struct {
+	id, says, state, how string
+}
+
+const (
+	statePerformed = "performed"
+	stateNotYet    = "not yet"
+	stateOther     = "other"
+)
+
+var (
+	rowForm     = regexp.MustCompile(`^\| (G\d+\.\d+) \| (.+) \| ([a-z ]+) \| (.+) \|$`)
+	sectionForm = regexp.MustCompile(`^## G(\d+)\. `)
+)
+
+// guideRows reads docs/guide.md and checks that its numbers are in order.
+func guideRows(t *testing.T) map[string]guideRow {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "docs", "guide.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]guideRow{}
+	section, number := 0, 0
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSuffix(line, "\n")
+		if m := sectionForm.FindStringSubmatch(line); m != nil {
+			section, number = section+1, 0
+			if m[1] != strconv.Itoa(section) {
+				t.Errorf("docs/guide.md: section G%s, expected G%d", m[1], section)
+			}
+			continue
+		}
+		if !strings.HasPrefix(line, "| G") {
+			continue
+		}
+		m := rowForm.FindStringSubmatch(line)
+		if m == nil {
+			t.Errorf("docs/guide.md: not of the form `| number | says | state | how |`: %s", line)
+			continue
+		}
+		number++
+		r := guideRow{id: m[1], says: m[2], state: m[3], how: m[4]}
+		if want := fmt.Sprintf("G%d.%d", section, number); r.id != want {
+			t.Errorf("docs/guide.md: row %s, expected %s", r.id, want)
+		}
+		if !slices.Contains([]string{statePerformed, stateNotYet, stateOther}, r.state) {
+			t.Errorf("docs/guide.md: %s: state %q, expected %s, %s or %s", r.id, r.state, statePerformed, stateNotYet, stateOther)
+		}
+		rows[r.id] = r
+	}
+	// The guide has no fewer behaviours than this; rows do not get lost.
+	if section != 15 || len(rows) < 65 {
+		t.Errorf("docs/guide.md: %d rows in %d sections", len(rows), section)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return rows
+}
+
+// disagreement says where a row that says performed has no step, or a step no
+// such row.
+func disagreement(rows map[string]guideRow, steps []guideStep) error {
+	var found []error
+	does := map[string]bool{}
+	for _, s := range steps {
+		switch r, there := rows[s.id]; {
+		case does[s.id]:
+			found = append(found, fmt.Errorf("%s is performed twice", s.id))
+		case !there:
+			found = append(found, fmt.Errorf("%s is performed, and docs/guide.md has no such row", s.id))
+		case r.state != statePerformed:
+			found = append(found, fmt.Errorf("%s is performed, and docs/guide.md says: %s", s.id, r.state))
+		}
+		does[s.id] = true
+	}
+	for id, r := range rows {
+		if r.state == statePerformed && !does[id] {
+			found = append(found, fmt.Errorf("docs/guide.md says that %s is performed, and it is not", id))
+		}
+	}
+	return errors.Join(found...)
+}
+
+// guide is what the steps leave to those after them. They run one after the
+// other.
+type guide struct {
+	t   *testing.T // of the present step
+	row guideRow   // of the present step
+
+	w   world.Test
+	hsm *world.HSM
+
+	partition   *world.Partition
+	gateway     *guideHost // the gateway's host, by its tools alone
+	workstation *guideHost // the separate host of the guide, which has cmu
+	key         listed
+	certificate listed
+	exported    string // file with the certificate
+}
+
+// command is the command line that the present row quotes.
+func (g *guide) command() string {
+	g.t.Helper()
+	_, rest, found := strings.Cut(g.row.says, "`")
+	command, _, closed := strings.Cut(rest, "`")
+	if !found || !closed {
+		g.t.Fatalf("%s quotes no command", g.row.id)
+	}
+	return command
+}
+
+// admin runs a command of the HSM's administration as its Security Officer;
+// the answers, to what it asks, are not shown.
+func (g *guide) admin(command string, answers ...string) string {
+	g.t.Helper()
+	out, err := g.tryAdmin(command, answers...)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return out
+}
+
+func (g *guide) tryAdmin(command string, answers ...string) (string, error) {
+	fmt.Fprintf(g.t.Output(), "  hsm:> %s\n", command)
+	out, err := g.hsm.Shell(g.t.Context(), append([]string{command}, answers...)...)
+	// The login that Shell begins with is G5.1's.
+	_, shown, found := strings.Cut(out, "Command Result : 0 (Success)\n")
+	if !found {
+		shown = out
+	}
+	g.show(shown)
+	return shown, err
+}
+
+func (g *guide) show(text string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			fmt.Fprintf(g.t.Output(), "    %s\n", line)
+		}
+	}
+}
+
+// guideHost is a machine with cmu in its directory and a client configuration.
+type guideHost struct {
+	g    *guide
+	name string
+	dir  string
+}
+
+func (g *guide) newHost(name string) *guideHost {
+	g.t.Helper()
+	h := &guideHost{g: g, name: name, dir: filepath.Join(g.w.Dir(), name)}
+	program, err := world.Program(g.t.Context(), "cmu")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(h.dir, 0o700), os.Symlink(program, filepath.Join(h.dir, "cmu"))); err != nil {
+		g.t.Fatal(err)
+	}
+	return h
+}
+
+func (h *guideHost) path(name string) string { return filepath.Join(h.dir, name) }
+
+// output is what a command printed.
+type output struct{ stdout, stderr string }
+
+// try types a command line into a shell in the host's directory, and input to
+// what it asks, which is not shown.
+func (h *guideHost) try(line, input string) (output, int) {
+	h.g.t.Helper()
+	fmt.Fprintf(h.g.t.Output(), "  %s$ %s\n", h.name, line)
+	out, code := h.quiet(line, input)
+	h.g.show(out.stderr + out.stdout)
+	return out, code
+}
+
+// quiet is try, not shown.
+func (h *guideHost) quiet(line, input string) (output, int) {
+	h.g.t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(h.g.t.Context(), "sh", "-c", line)
+	cmd.Dir = h.dir
+	cmd.Env = append(os.Environ(), "HOME="+h.dir, "MOONGATE_CLIENT_CONF="+h.path("client.toml"))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
+	err := cmd.Run()
+	if exit, is := errors.AsType[*exec.ExitError](err); is {
+		return output{stdout.String(), stderr.String()}, exit.ExitCode()
+	} else if err != nil {
+		h.g.t.Fatalf("%s: %v", line, err)
+	}
+	return output{stdout.String(), stderr.String()}, 0
+}
+
+// run is try of a command that must succeed.
+func (h *guideHost) run(line, input string) output {
+	h.g.t.Helper()
+	out, code := h.try(line, input)
+	if code != 0 {
+		h.g.t.Fatalf("%s: exit code %d", line, code)
+	}
+	return out
+}
+
+// fails is try of a command that must end with the code and say the words.
+func (h *guideHost) fails(code int, words, line, input string) {
+	h.g.t.Helper()
+	out, got := h.try(line, input)
+	if got != code || !strings.Contains(out.stdout+out.stderr, words) {
+		h.g.t.Fatalf("%s: exit code %d, expected %d and the words %q", line, got, code, words)
+	}
+}
+
+// verify is a `cmu verify` that must find these states, in any order.
+func (h *guideHost) verify(code int, line, input string, states ...string) output {
+	h.g.t.Helper()
+	out, got := h.try(line, input)
+	if got != code {
+		h.g.t.Errorf("%s: exit code %d, expected %d", line, got, code)
+	}
+	for _, state := range states {
+		stage, want, _ := strings.Cut(state, " ")
+		if !regexp.MustCompile(`(?m)^` + stage + ` +` + regexp.QuoteMeta(want) + ` `).MatchString(out.stdout) {
+			h.g.t.Errorf("%s: step %s is not %s", line, stage, want)
+		}
+	}
+	return out
+}
+
+// equal fails the step where a text is not what it should be.
+func (g *guide) equal(what, got, want string) {
+	g.t.Helper()
+	if got != want {
+		g.t.Errorf("%s is %q, expected %q", what, got, want)
+	}
+}
+
+// dial connects as the host's client, in this process.
+func (h *guideHost) dial(role client.Role, password string) *client.Client {
+	h.g.t.Helper()
+	config, err := client.LoadConfig(h.path("client.toml"))
+	if err != nil {
+		h.g.t.Fatal(err)
+	}
+	config.Role = role
+	config.Password = func() ([]byte, error) { return []byte(password), nil }
+	c, err := client.Dial(h.g.t.Context(), config)
+	if err != nil {
+		h.g.t.Fatal(err)
+	}
+	h.g.t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			h.g.t.Error(err)
+		}
+	})
+	return c
+}
+
+// TestRowsAndStepsAgree proves that disagreement is found.
+func TestRowsAndStepsAgree(t *testing.T) {
+	t.Parallel()
+	rows := map[string]guideRow{
+		"G1.1": {id: "G1.1", state: statePerformed},
+		"G1.2": {id: "G1.2", state: stateNotYet},
+	}
+	for name, test := range map[string]struct {
+		steps []guideStep
+		fails bool
+	}{
+		"agree":         {[]guideStep{{id: "G1.1"}}, false},
+		"missing":       {nil, true},
+		"claims not":    {[]guideStep{{id: "G1.1"}, {id: "G1.2"}}, true},
+		"twice":         {[]guideStep{{id: "G1.1"}, {id: "G1.1"}}, true},
+		"no such row":   {[]guideStep{{id: "G1.1"}, {id: "G1.3"}}, true},
+		"not performed": {[]guideStep{{id: "G1.2"}}, true},
+	} {
+		if err := disagreement(rows, test.steps); (err != nil) != test.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
