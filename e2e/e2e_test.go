@@ -5,9 +5,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +21,7 @@ import (
 	"time"
 
 	"moongate/client"
+	"moongate/e2e/peers"
 	"moongate/e2e/pki"
 	"moongate/e2e/world"
 	"moongate/internal/gw/flow"
@@ -103,6 +107,27 @@ func (s *setting) record(match func(*flow.Record) bool) *flow.Record {
 	return r
 }
 
+// countRecords returns how many records there are by now.
+func (s *setting) countRecords() int {
+	s.t.Helper()
+	list, err := s.gateway.Records()
+	must(s.t, err)
+	return len(list)
+}
+
+// recordAfter waits for a record that match recognises beyond the first n.
+func (s *setting) recordAfter(n int, match func(*flow.Record) bool) *flow.Record {
+	s.t.Helper()
+	seen := 0
+	return s.record(func(r *flow.Record) bool {
+		if r.Start.IsZero() {
+			return false
+		}
+		seen++
+		return seen > n && match(r)
+	})
+}
+
 // bundle writes certificates of the gateway into one PEM file.
 func (s *setting) bundle(names ...string) string {
 	s.t.Helper()
@@ -134,6 +159,15 @@ func try(ctx context.Context, name string, args ...string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	return out.String(), err
+}
+
+// patternDigest is the SHA-256 of the first n bytes of the origin's pattern.
+func patternDigest(t *testing.T, n int64) string {
+	t.Helper()
+	sum := sha256.New()
+	_, err := io.CopyN(sum, peers.NewPattern(), n)
+	must(t, err)
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 func parsePEM(t *testing.T, path string) *x509.Certificate {
