@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -169,6 +170,9 @@ func patternDigest(t *testing.T, n int64) string {
 	must(t, err)
 	return hex.EncodeToString(sum.Sum(nil))
 }
+
+// cryptoSHA256 is what a signature is over.
+const cryptoSHA256 = crypto.SHA256
 
 func parsePEM(t *testing.T, path string) *x509.Certificate {
 	t.Helper()

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -156,17 +155,8 @@ func TestForward(t *testing.T) {
 	})
 	t.Run("a new SNI is a new leaf, a known one is cached", func(t *testing.T) {
 		for i, name := range []string{"one.test", "two.test", "one.test"} {
-			conn := s.tunnel(t.Context(), origin.Address)
-			tlsConn := tls.Client(conn, &tls.Config{ServerName: name, RootCAs: s.trusting().Transport.(*http.Transport).TLSClientConfig.RootCAs})
-			must(t, tlsConn.HandshakeContext(t.Context()))
-			tlsConn.Close()
-			n := 0
-			s.record(func(r *flow.Record) bool {
-				if r.SNI == name && r.Cached == (i == 2) {
-					n++
-				}
-				return n > 0
-			})
+			must(t, s.handshake(origin.Address, name))
+			s.record(func(r *flow.Record) bool { return r.SNI == name && r.Cached == (i == 2) })
 		}
 	})
 }
@@ -280,20 +270,23 @@ func TestOwnAuthorityIsNotTrustedUpstream(t *testing.T) {
 	}
 }
 
-// tunnel opens a CONNECT tunnel.
-func (s *setting) tunnel(ctx context.Context, target string) net.Conn {
-	s.t.Helper()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.gateway.Proxy)
-	must(s.t, err)
-	_, err = fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
-	must(s.t, err)
-	answer := make([]byte, len("HTTP/1.1 200 Connection established\r\n\r\n"))
-	_, err = io.ReadFull(conn, answer)
-	must(s.t, err)
-	if !strings.HasPrefix(string(answer), "HTTP/1.1 200") {
-		s.t.Fatalf("CONNECT %s: %q", target, answer)
+// connect opens a CONNECT tunnel.
+func (s *setting) connect(target string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(s.t.Context(), "tcp", s.gateway.Proxy)
+	if err != nil {
+		return nil, err
 	}
-	return conn
+	fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
+	answer := make([]byte, len("HTTP/1.1 200 Connection established\r\n\r\n"))
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("CONNECT %s: %w", target, err)
+	}
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+		conn.Close()
+		return nil, fmt.Errorf("CONNECT %s: %q", target, answer)
+	}
+	return conn, nil
 }
 
 // local replaces an address's host.
