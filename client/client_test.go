@@ -22,7 +22,7 @@ import (
 	"moongate/internal/hsm/object"
 )
 
-func newECKey(t testing.TB, c *Client, label string) *Key {
+func newECKey(t testing.TB, c *Client, label string) Key {
 	t.Helper()
 	pair, err := c.GenerateEC(t.Context(), elliptic.P256(), nil, NewTemplate(TextAttr(AttrLabel, label)))
 	if err != nil {
@@ -35,7 +35,7 @@ func newECKey(t testing.TB, c *Client, label string) *Key {
 	return key
 }
 
-func checkSignature(t testing.TB, key *Key, message string) {
+func checkSignature(t testing.TB, key Key, message string) {
 	t.Helper()
 	digest := sha256.Sum256([]byte(message))
 	signature, err := key.Sign(nil, digest[:], crypto.SHA256)

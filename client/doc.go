@@ -1,5 +1,6 @@
 // Package client uses one network HSM from a Go program: a Client keeps a
-// connection to it, a Key of it is a crypto.Signer and crypto.Decrypter.
+// connection to it, a Key of it is a crypto.Signer, and for RSA a
+// crypto.Decrypter.
 //
 //	config, err := client.LoadConfig("client.toml")
 //	config.Role, config.Password = client.RoleCryptoUser, askPassword

@@ -14,28 +14,82 @@ import (
 	"moongate/internal/hsm/wire"
 )
 
-// Key is a private key on the HSM: a crypto.Signer, and for RSA a
-// crypto.Decrypter. It is a small value that survives reconnects; it may be
+// Key is a private key on the HSM. An RSA key is a crypto.Decrypter too; an
+// ECDSA key must not be one (crypto/tls refuses it then), which is why this is
+// an interface with two types behind it. A Key survives reconnects and may be
 // used from many goroutines at once.
-type Key struct {
+//
+// Sign signs a digest of SHA-256, SHA-384 or SHA-512, as opts says. RSA keys
+// sign by PKCS #1 v1.5, or PSS where opts is an *rsa.PSSOptions: a salt length
+// that is Auto or EqualsHash is the digest's. ECDSA signatures are ASN.1.
+//
+// Decrypt, of an RSA key, decrypts the premaster secret of an RSA key exchange,
+// or any short value whose length is known before: opts must be an
+// *rsa.PKCS1v15DecryptOptions with a SessionKeyLen. Where the padding or the
+// length is wrong the answer is random bytes and no error, so that no caller
+// can become a padding oracle (RFC 5246, section 7.4.7.1).
+//
+// Neither uses its reader: randomness is the HSM's.
+type Key interface {
+	crypto.Signer // Public returns an *rsa.PublicKey or *ecdsa.PublicKey
+
+	// ID names the key on the HSM.
+	ID() ID
+	// Label is the key's CKA_LABEL as it was when the Key was looked up.
+	Label() string
+	// WithContext returns the same key, whose uses end with ctx and carry its
+	// operation id (WithOperation): bind one for each handshake.
+	WithContext(ctx context.Context) Key
+}
+
+// handle is what both types of Key have.
+type handle struct {
 	client *Client
-	ctx    context.Context // of every use; see WithContext
+	ctx    context.Context // of every use
 	id     ID
 	label  string
-	public crypto.PublicKey
+}
+
+func (h *handle) ID() ID        { return h.id }
+func (h *handle) Label() string { return h.label }
+
+type rsaKey struct {
+	handle
+	public *rsa.PublicKey
+}
+
+type ecdsaKey struct {
+	handle
+	public *ecdsa.PublicKey
 }
 
 var (
-	_ crypto.Signer    = (*Key)(nil)
-	_ crypto.Decrypter = (*Key)(nil)
+	_ crypto.Decrypter = (*rsaKey)(nil)
+	_ Key              = (*rsaKey)(nil)
+	_ Key              = (*ecdsaKey)(nil)
 )
+
+func (k *rsaKey) Public() crypto.PublicKey   { return k.public }
+func (k *ecdsaKey) Public() crypto.PublicKey { return k.public }
+
+func (k *rsaKey) WithContext(ctx context.Context) Key {
+	bound := *k
+	bound.ctx = ctx
+	return &bound
+}
+
+func (k *ecdsaKey) WithContext(ctx context.Context) Key {
+	bound := *k
+	bound.ctx = ctx
+	return &bound
+}
 
 // keyAttributes are what a Key is made from.
 var keyAttributes = []AttributeType{AttrClass, AttrLabel, AttrPublicKeyInfo}
 
 // Key returns the private key with the given id. The context is for the
 // look-up alone.
-func (c *Client) Key(ctx context.Context, id ID) (*Key, error) {
+func (c *Client) Key(ctx context.Context, id ID) (Key, error) {
 	t, err := c.Attributes(ctx, id, keyAttributes...)
 	if err != nil {
 		return nil, keyError(err)
@@ -44,7 +98,7 @@ func (c *Client) Key(ctx context.Context, id ID) (*Key, error) {
 }
 
 // FindKeyByPublic returns the private key that belongs to a public key.
-func (c *Client) FindKeyByPublic(ctx context.Context, public crypto.PublicKey) (*Key, error) {
+func (c *Client) FindKeyByPublic(ctx context.Context, public crypto.PublicKey) (Key, error) {
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, &Error{Stage: StageKey, Err: err}
@@ -53,16 +107,16 @@ func (c *Client) FindKeyByPublic(ctx context.Context, public crypto.PublicKey) (
 }
 
 // FindKeyByLabel returns the only private key with the given CKA_LABEL.
-func (c *Client) FindKeyByLabel(ctx context.Context, label string) (*Key, error) {
+func (c *Client) FindKeyByLabel(ctx context.Context, label string) (Key, error) {
 	return c.findKey(ctx, object.Text(AttrLabel, label), fmt.Sprintf("the label %q", label))
 }
 
 // FindKeyByKeyID returns the only private key with the given CKA_ID.
-func (c *Client) FindKeyByKeyID(ctx context.Context, id []byte) (*Key, error) {
+func (c *Client) FindKeyByKeyID(ctx context.Context, id []byte) (Key, error) {
 	return c.findKey(ctx, object.Bytes(AttrID, id), fmt.Sprintf("the CKA_ID %x", id))
 }
 
-func (c *Client) findKey(ctx context.Context, by Attribute, what string) (*Key, error) {
+func (c *Client) findKey(ctx context.Context, by Attribute, what string) (Key, error) {
 	pattern := object.New(object.Number(AttrClass, uint64(ClassPrivateKey)), by)
 	list, err := c.Find(ctx, pattern, keyAttributes...)
 	switch {
@@ -76,7 +130,7 @@ func (c *Client) findKey(ctx context.Context, by Attribute, what string) (*Key, 
 	return c.newKey(list[0])
 }
 
-func (c *Client) newKey(found Found) (*Key, error) {
+func (c *Client) newKey(found Found) (Key, error) {
 	if class := found.Attributes.Class(); class != ClassPrivateKey {
 		return nil, keyError(object.Errorf(ErrKeyType, "object %v is a %v object, expected a private key", found.ID, class))
 	}
@@ -85,12 +139,14 @@ func (c *Client) newKey(found Found) (*Key, error) {
 	if err != nil {
 		return nil, keyError(fmt.Errorf("private key %v: reading its public key: %w", found.ID, err))
 	}
-	switch public.(type) {
-	case *rsa.PublicKey, *ecdsa.PublicKey:
-	default:
-		return nil, keyError(object.Errorf(ErrKeyType, "private key %v has a public key of type %T", found.ID, public))
+	h := handle{client: c, ctx: context.Background(), id: found.ID, label: found.Attributes.Text(AttrLabel)}
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		return &rsaKey{h, public}, nil
+	case *ecdsa.PublicKey:
+		return &ecdsaKey{h, public}, nil
 	}
-	return &Key{client: c, ctx: context.Background(), id: found.ID, label: found.Attributes.Text(AttrLabel), public: public}, nil
+	return nil, keyError(object.Errorf(ErrKeyType, "private key %v has a public key of type %T", found.ID, public))
 }
 
 // keyError moves what the HSM says of a key to the stage of keys; troubles of
@@ -113,120 +169,91 @@ func inner(err error) error {
 	return err
 }
 
-// ID names the key on the HSM.
-func (k *Key) ID() ID { return k.id }
-
-// Label is the key's CKA_LABEL as it was when the Key was looked up.
-func (k *Key) Label() string { return k.label }
-
-// Public returns an *rsa.PublicKey or *ecdsa.PublicKey.
-func (k *Key) Public() crypto.PublicKey { return k.public }
-
-// WithContext returns the same key, whose uses end with ctx and carry its
-// operation id: bind one for each handshake.
-func (k *Key) WithContext(ctx context.Context) *Key {
-	bound := *k
-	bound.ctx = ctx
-	return &bound
-}
-
-// Sign signs a digest of SHA-256, SHA-384 or SHA-512, as opts says. RSA keys
-// sign by PKCS #1 v1.5, or PSS where opts is an *rsa.PSSOptions: a salt length
-// that is Auto or EqualsHash is the digest's. ECDSA signatures are ASN.1. The
-// randomness is the HSM's; the reader is not used.
-func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if opts == nil {
-		return nil, keyArgument(ErrArgumentsBad, "signing without options; give the digest's crypto.Hash")
-	}
-	hash, err := wireHash(opts.HashFunc())
+func (k *rsaKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	hash, err := wireHash(digest, opts)
 	if err != nil {
 		return nil, err
 	}
-	if len(digest) != hash.Size() {
-		return nil, keyArgument(ErrDataLength, "the digest has %d bytes, %v has %d; sign the digest, not the message", len(digest), opts.HashFunc(), hash.Size())
+	m := Mechanism{Type: MechRSAPKCS, Hash: hash}
+	if pss, is := opts.(*rsa.PSSOptions); is {
+		m.Type = MechRSAPSS
+		switch {
+		case pss.SaltLength == rsa.PSSSaltLengthAuto || pss.SaltLength == rsa.PSSSaltLengthEqualsHash:
+			m.SaltLength = uint32(hash.Size())
+		case pss.SaltLength < 0 || pss.SaltLength > hash.Size():
+			return nil, keyArgument(ErrMechanismParam, "a salt of %d bytes, at most the digest's %d", pss.SaltLength, hash.Size())
+		default:
+			m.SaltLength = uint32(pss.SaltLength)
+		}
 	}
-	switch public := k.public.(type) {
-	case *rsa.PublicKey:
-		m := Mechanism{Type: MechRSAPKCS, Hash: hash}
-		if pss, is := opts.(*rsa.PSSOptions); is {
-			m.Type = MechRSAPSS
-			switch {
-			case pss.SaltLength == rsa.PSSSaltLengthAuto || pss.SaltLength == rsa.PSSSaltLengthEqualsHash:
-				m.SaltLength = uint32(hash.Size())
-			case pss.SaltLength < 0 || pss.SaltLength > hash.Size():
-				return nil, keyArgument(ErrMechanismParam, "a salt of %d bytes, at most the digest's %d", pss.SaltLength, hash.Size())
-			default:
-				m.SaltLength = uint32(pss.SaltLength)
-			}
-		}
-		signature, err := k.client.Sign(k.ctx, k.id, m, digest)
-		if err != nil {
-			return nil, err
-		}
-		if len(signature) != public.Size() {
-			return nil, keyArgument(ErrDeviceError, "the HSM's signature has %d bytes, expected %d", len(signature), public.Size())
-		}
-		return signature, nil
-	case *ecdsa.PublicKey:
-		signature, err := k.client.Sign(k.ctx, k.id, Mechanism{Type: MechECDSA, Hash: hash}, digest)
-		if err != nil {
-			return nil, err
-		}
-		if size := (public.Curve.Params().N.BitLen() + 7) / 8; len(signature) != 2*size {
-			return nil, keyArgument(ErrDeviceError, "the HSM's signature has %d bytes, expected %d", len(signature), 2*size)
-		}
-		return ecdsaASN1(signature), nil
-	}
-	panic("unreachable: newKey admits RSA and ECDSA only")
+	return k.use(wire.OpSign, m, digest, k.public.Size())
 }
 
-// Decrypt decrypts the premaster secret of an RSA key exchange, or any short
-// value whose length is known before: opts must be an
-// *rsa.PKCS1v15DecryptOptions with a SessionKeyLen. Where the padding or the
-// length is wrong the answer is random bytes and no error, so that no caller
-// can become a padding oracle (RFC 5246, section 7.4.7.1). The reader is not
-// used.
-func (k *Key) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	public, is := k.public.(*rsa.PublicKey)
-	if !is {
-		return nil, keyArgument(ErrKeyType, "an ECDSA key does not decrypt")
+func (k *ecdsaKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	hash, err := wireHash(digest, opts)
+	if err != nil {
+		return nil, err
 	}
+	size := (k.public.Curve.Params().N.BitLen() + 7) / 8
+	signature, err := k.use(wire.OpSign, Mechanism{Type: MechECDSA, Hash: hash}, digest, 2*size)
+	if err != nil {
+		return nil, err
+	}
+	return ecdsaASN1(signature), nil
+}
+
+func (k *rsaKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	//lint:ignore SA1019 it is what crypto/tls asks with for RSA key exchange
 	pkcs1, is := opts.(*rsa.PKCS1v15DecryptOptions)
 	if !is || pkcs1 == nil || pkcs1.SessionKeyLen <= 0 {
 		return nil, keyArgument(ErrMechanismParam, "decrypting with an RSA key needs *rsa.PKCS1v15DecryptOptions with the plaintext's length in SessionKeyLen: without it a caller can be made a padding oracle")
 	}
-	if len(ciphertext) != public.Size() {
-		return nil, keyArgument(ErrEncryptedData, "the ciphertext has %d bytes, the key %d", len(ciphertext), public.Size())
+	if len(ciphertext) != k.public.Size() {
+		return nil, keyArgument(ErrEncryptedData, "the ciphertext has %d bytes, the key %d", len(ciphertext), k.public.Size())
 	}
-	if pkcs1.SessionKeyLen > public.Size()-11 {
-		return nil, keyArgument(ErrMechanismParam, "SessionKeyLen is %d, at most %d for this key", pkcs1.SessionKeyLen, public.Size()-11)
+	if longest := k.public.Size() - 11; pkcs1.SessionKeyLen > longest {
+		return nil, keyArgument(ErrMechanismParam, "SessionKeyLen is %d, at most %d for this key", pkcs1.SessionKeyLen, longest)
 	}
 	m := Mechanism{Type: MechRSAPKCS, SessionKeyLen: uint32(pkcs1.SessionKeyLen)}
-	plaintext, err := k.client.use(k.ctx, wire.OpDecrypt, k.id, m, ciphertext)
+	return k.use(wire.OpDecrypt, m, ciphertext, pkcs1.SessionKeyLen)
+}
+
+// use runs an operation whose result has the given size.
+func (h *handle) use(op wire.Op, m Mechanism, data []byte, size int) ([]byte, error) {
+	out, err := h.client.use(h.ctx, op, h.id, m, data)
 	if err != nil {
 		return nil, err
 	}
-	if len(plaintext) != pkcs1.SessionKeyLen {
-		return nil, keyArgument(ErrDeviceError, "the HSM's plaintext has %d bytes, expected %d", len(plaintext), pkcs1.SessionKeyLen)
+	if len(out) != size {
+		return nil, keyArgument(ErrDeviceError, "the HSM's %v has %d bytes, expected %d", op, len(out), size)
 	}
-	return plaintext, nil
+	return out, nil
 }
 
 func keyArgument(code Code, format string, args ...any) error {
 	return &Error{Stage: StageKey, Err: object.Errorf(code, format, args...)}
 }
 
-func wireHash(h crypto.Hash) (Hash, error) {
-	switch h {
-	case crypto.SHA256:
-		return HashSHA256, nil
-	case crypto.SHA384:
-		return HashSHA384, nil
-	case crypto.SHA512:
-		return HashSHA512, nil
+// wireHash is the hash that opts names, which the digest must fit.
+func wireHash(digest []byte, opts crypto.SignerOpts) (Hash, error) {
+	if opts == nil {
+		return 0, keyArgument(ErrArgumentsBad, "signing without options; give the digest's crypto.Hash")
 	}
-	return 0, keyArgument(ErrMechanismParam, "hash %d is not SHA-256, SHA-384 or SHA-512", h)
+	var hash Hash
+	switch h := opts.HashFunc(); h {
+	case crypto.SHA256:
+		hash = HashSHA256
+	case crypto.SHA384:
+		hash = HashSHA384
+	case crypto.SHA512:
+		hash = HashSHA512
+	default:
+		return 0, keyArgument(ErrMechanismParam, "hash %d is not SHA-256, SHA-384 or SHA-512", h)
+	}
+	if len(digest) != hash.Size() {
+		return 0, keyArgument(ErrDataLength, "the digest has %d bytes, %v has %d; sign the digest, not the message", len(digest), opts.HashFunc(), hash.Size())
+	}
+	return hash, nil
 }
 
 // ecdsaASN1 turns r || s into an ECDSA-Sig-Value (RFC 3279, section 2.2.3).

@@ -95,7 +95,7 @@ func (s certificateSpec) ensure(ctx context.Context, c *client.Client) ([]byte, 
 	return der, nil
 }
 
-func (s certificateSpec) ensureKey(ctx context.Context, c *client.Client, label client.Attribute) (*client.Key, error) {
+func (s certificateSpec) ensureKey(ctx context.Context, c *client.Client, label client.Attribute) (client.Key, error) {
 	found, err := c.Find(ctx, client.NewTemplate(client.NumberAttr(client.AttrClass, uint64(client.ClassPrivateKey)), label))
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 // the caller's to close. Each call's time goes to the context's flow.Meter,
 // whose ID, if it has one, becomes the operation id in the HSM's audit.
 func Network(c *client.Client) Provider {
-	return &network{client: c, found: map[publicID]*client.Key{}}
+	return &network{client: c, found: map[publicID]client.Key{}}
 }
 
 // publicID is the SHA-256 of a public key's SubjectPublicKeyInfo.
@@ -32,7 +32,7 @@ type network struct {
 	mu sync.Mutex
 	// found are the keys that were looked up; guarded by mu. What was not
 	// found is looked up again each time, since it may have been made since.
-	found map[publicID]*client.Key
+	found map[publicID]client.Key
 }
 
 func (n *network) Key(ctx context.Context, pub crypto.PublicKey) (Key, error) {
@@ -80,14 +80,14 @@ func (k *networkKey) Bind(ctx context.Context) crypto.Signer {
 }
 
 // find returns the key's object, from memory if it is known.
-func (k *networkKey) find(ctx context.Context) (*client.Key, error) {
+func (k *networkKey) find(ctx context.Context) (client.Key, error) {
 	k.network.mu.Lock()
 	known := k.network.found[k.id]
 	k.network.mu.Unlock()
 	if known != nil {
 		return known, nil
 	}
-	var found *client.Key
+	var found client.Key
 	err := measure(ctx, func(ctx context.Context) error {
 		var err error
 		found, err = k.network.client.FindKeyByPublic(ctx, k.public)
@@ -103,7 +103,7 @@ func (k *networkKey) find(ctx context.Context) (*client.Key, error) {
 }
 
 // forget drops an object that is gone, unless it was replaced already.
-func (k *networkKey) forget(gone *client.Key) {
+func (k *networkKey) forget(gone client.Key) {
 	k.network.mu.Lock()
 	defer k.network.mu.Unlock()
 	if k.network.found[k.id] == gone {
@@ -113,7 +113,7 @@ func (k *networkKey) forget(gone *client.Key) {
 
 // use runs one operation; when the object is gone, once more on the one that
 // has taken its place.
-func (k *networkKey) use(ctx context.Context, doing string, operation func(*client.Key) ([]byte, error)) ([]byte, error) {
+func (k *networkKey) use(ctx context.Context, doing string, operation func(client.Key) ([]byte, error)) ([]byte, error) {
 	for again := false; ; again = true {
 		object, err := k.find(ctx)
 		if err != nil {
@@ -145,14 +145,20 @@ type boundKey struct {
 func (b boundKey) Public() crypto.PublicKey { return b.key.public }
 
 func (b boundKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return b.key.use(b.ctx, "signing", func(k *client.Key) ([]byte, error) { return k.Sign(rand, digest, opts) })
+	return b.key.use(b.ctx, "signing", func(k client.Key) ([]byte, error) { return k.Sign(rand, digest, opts) })
 }
 
 // boundRSA is a boundKey that decrypts too.
 type boundRSA struct{ boundKey }
 
 func (b boundRSA) Decrypt(rand io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	return b.key.use(b.ctx, "decrypting", func(k *client.Key) ([]byte, error) { return k.Decrypt(rand, ciphertext, opts) })
+	return b.key.use(b.ctx, "decrypting", func(k client.Key) ([]byte, error) {
+		decrypter, is := k.(crypto.Decrypter)
+		if !is {
+			return nil, fmt.Errorf("key %v does not decrypt", k.ID())
+		}
+		return decrypter.Decrypt(rand, ciphertext, opts)
+	})
 }
 
 // measure runs a call of the HSM's under the flow's id and adds its time.
