@@ -62,25 +62,34 @@ func Secrets(name string, key any) ([]Secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	body := bytes.TrimSuffix(bytes.TrimPrefix(text, []byte("-----BEGIN PRIVATE KEY-----\n")), []byte("\n-----END PRIVATE KEY-----\n"))
-	return append(list, Secret{name + " DER", secretPart(der, key)}, Secret{name + " PEM", body}), nil
+	from, to := secretPart(der, key)
+	return append(list,
+		Secret{name + " DER", der[from:to]},
+		Secret{name + " PEM", pemPart(der, from, to)}), nil
 }
 
-// secretPart is the DER from where it stops being public: an encoding begins
-// with lengths, algorithm and, for RSA, the modulus, which certificates hold
-// too.
-func secretPart(der []byte, key any) []byte {
-	var first []byte
+// secretPart is the range of the DER that is secret: an encoding begins with
+// lengths, algorithm and, for RSA, the modulus; one of an EC key ends with the
+// public key. Certificates hold those too.
+func secretPart(der []byte, key any) (from, to int) {
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
-		first = key.D.Bytes()
+		return bytes.Index(der, key.D.Bytes()), len(der)
 	case *ecdsa.PrivateKey:
-		first, _ = key.Bytes()
-		at := bytes.Index(der, first)
-		return der[at : at+len(first)] // the public key follows it
+		d, _ := key.Bytes() // Secrets has called it
+		from = bytes.Index(der, d)
+		return from, from + len(d)
 	}
-	return der[bytes.Index(der, first):]
+	return 0, len(der)
+}
+
+// pemPart is the part of the PEM body that holds bytes of the range and no
+// others: four letters for three bytes, 64 letters a line.
+func pemPart(der []byte, from, to int) []byte {
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	body := text[bytes.IndexByte(text, '\n')+1:]
+	at := func(letter int) int { return letter + letter/64 }
+	return body[at((from+2)/3*4):at(to/3*4)]
 }
 
 // Searcher looks for any number of secrets at once.
@@ -98,18 +107,12 @@ type place struct {
 	at     int
 }
 
-// New returns a Searcher. A PEM body is searched from its second line on: the
-// first is the same in every key of a kind, and holds the beginning of the
-// public part.
+// New returns a Searcher.
 func New(secrets []Secret) *Searcher {
 	s := &Searcher{windows: map[uint64][]place{}}
 	for i := range secrets {
 		secret := &secrets[i]
-		from := 0
-		if strings.HasSuffix(secret.Name, " PEM") {
-			from = pemSecretStart(secret.Value)
-		}
-		for at := from; at+window <= len(secret.Value); at++ {
+		for at := 0; at+window <= len(secret.Value); at++ {
 			head := binary.LittleEndian.Uint64(secret.Value[at:])
 			s.windows[head] = append(s.windows[head], place{secret, at})
 			h := mix(head)
@@ -117,16 +120,6 @@ func New(secrets []Secret) *Searcher {
 		}
 	}
 	return s
-}
-
-// pemSecretStart skips the lines that hold the algorithm and, for RSA keys of
-// 2048 bits and more, the modulus (about 300 bytes, 400 letters); a P-256 key
-// has its scalar in the first line and its public key from the second on.
-func pemSecretStart(body []byte) int {
-	if len(body) < 400 {
-		return 48 // 36 bytes of header before the scalar
-	}
-	return 460
 }
 
 func mix(v uint64) uint64 { return v * 0x9e3779b97f4a7c15 >> (64 - filterBits) }
@@ -137,8 +130,8 @@ type Find struct {
 	Address uint64
 }
 
-// maxFinds bounds what one search returns.
-const maxFinds = 1000
+// maxFinds bounds the finds of one secret in a search.
+const maxFinds = 10
 
 // Process searches all readable memory of a process. It returns how many bytes
 // were searched: a search of nothing finds nothing.
@@ -153,6 +146,7 @@ func (s *Searcher) Process(pid int) (finds []Find, searched int64, err error) {
 		return nil, 0, fmt.Errorf("opening the process's memory (it takes root): %w", err)
 	}
 	defer mem.Close()
+	found := map[*Secret]int{}
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
 		from, to, readable, err := parseMapping(lines.Text())
 		if err != nil {
@@ -161,14 +155,8 @@ func (s *Searcher) Process(pid int) (finds []Find, searched int64, err error) {
 		if !readable {
 			continue
 		}
-		found, n, err := s.Range(mem, from, to)
-		finds, searched = append(finds, found...), searched+n
-		if err != nil {
-			return nil, 0, err
-		}
-		if len(finds) >= maxFinds {
-			break
-		}
+		more, n := s.searchRange(mem, from, to, found)
+		finds, searched = append(finds, more...), searched+n
 	}
 	if searched == 0 {
 		return nil, 0, errors.New("no memory of the process could be read")
@@ -195,9 +183,14 @@ func parseMapping(line string) (from, to uint64, readable bool, err error) {
 // chunk is how much is read at a time; chunks overlap by a window.
 const chunk = 4 << 20
 
-// Range searches the bytes of r from one offset to another. Pages that cannot
-// be read are skipped.
-func (s *Searcher) Range(r io.ReaderAt, from, to uint64) (finds []Find, searched int64, err error) {
+// Range searches the bytes of r from one offset to another, as Process does,
+// and returns how many could be read.
+func (s *Searcher) Range(r io.ReaderAt, from, to uint64) (finds []Find, searched int64) {
+	return s.searchRange(r, from, to, map[*Secret]int{})
+}
+
+// searchRange skips pages that cannot be read.
+func (s *Searcher) searchRange(r io.ReaderAt, from, to uint64, found map[*Secret]int) (finds []Find, searched int64) {
 	buf := make([]byte, chunk+window)
 	for at := from; at < to; at += chunk {
 		n, err := r.ReadAt(buf[:min(uint64(len(buf)), to-at)], int64(at))
@@ -205,15 +198,12 @@ func (s *Searcher) Range(r io.ReaderAt, from, to uint64) (finds []Find, searched
 			continue
 		}
 		searched += int64(min(n, chunk))
-		finds = append(finds, s.search(buf[:n], at)...)
-		if len(finds) >= maxFinds {
-			return finds, searched, nil
-		}
+		finds = append(finds, s.search(buf[:n], at, found)...)
 	}
-	return finds, searched, nil
+	return finds, searched
 }
 
-func (s *Searcher) search(b []byte, base uint64) []Find {
+func (s *Searcher) search(b []byte, base uint64, found map[*Secret]int) []Find {
 	var finds []Find
 	for i := 0; i+window <= len(b); i++ {
 		head := binary.LittleEndian.Uint64(b[i:])
@@ -223,7 +213,9 @@ func (s *Searcher) search(b []byte, base uint64) []Find {
 		}
 		for _, p := range s.windows[head] {
 			if bytes.Equal(b[i:i+window], p.secret.Value[p.at:p.at+window]) {
-				finds = append(finds, Find{p.secret.Name, base + uint64(i)})
+				if found[p.secret]++; found[p.secret] <= maxFinds {
+					finds = append(finds, Find{p.secret.Name, base + uint64(i)})
+				}
 				break
 			}
 		}
