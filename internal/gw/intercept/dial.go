@@ -37,7 +37,7 @@ func (d *dialer) dial(ctx context.Context, target Target) (*net.TCPConn, error) 
 	}
 	conn, err := inner.DialContext(ctx, "tcp", target.String())
 	if err != nil {
-		return nil, guard.failure(err)
+		return nil, guard.failure(ctx, err)
 	}
 	return conn.(*net.TCPConn), nil // which is what a Dialer makes for "tcp"
 }
@@ -67,18 +67,19 @@ func (g *guard) control(host string, d *policy.Destinations) func(context.Contex
 	}
 }
 
-func (g *guard) failure(err error) *flow.Failure {
+func (g *guard) failure(ctx context.Context, err error) *flow.Failure {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.refused != nil {
 		return &flow.Failure{Stage: flow.StageDestination, Alert: flow.AlertAccessDenied, Err: g.refused}
 	}
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("the client closed the connection, or the gateway shut down, before the server answered")
-	}
 	stage := flow.StageConnect
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		stage = flow.StageResolve
+	}
+	// A Dialer has an error of its own for context.Canceled.
+	if ctx.Err() == context.Canceled {
+		err = errors.New("the client closed the connection, or the gateway shut down, before the server answered")
 	}
 	return &flow.Failure{Stage: stage, Alert: flow.AlertInternalError, Err: err}
 }

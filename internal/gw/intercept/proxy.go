@@ -63,7 +63,8 @@ func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, clientKey{}, c)
 		},
-		Protocols: protocols(),
+		Protocols:                    protocols(),
+		DisableGeneralOptionsHandler: true, // OPTIONS is for the servers to answer
 	}
 	served := make(chan error, 1)
 	go func() {

@@ -277,7 +277,7 @@ func serve(t testing.TB, run func(context.Context, net.Listener) error) (addr st
 	return listener.Addr().String(), stop
 }
 
-// dnsServer answers for every name: 127.0.0.1, or what is set.
+// dnsServer answers for every name but silent.test: 127.0.0.1, or what is set.
 type dnsServer struct {
 	conn net.PacketConn
 
@@ -338,7 +338,10 @@ func (d *dnsServer) serve() {
 		if !set {
 			addrs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 		}
-		m.Response, m.Additionals = true, nil
+		if name == "silent.test" {
+			continue
+		}
+		m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
 		if len(addrs) == 0 {
 			m.RCode = dnsmessage.RCodeNameError
 		}
