@@ -384,7 +384,11 @@ func (s *tokenSession) Sign(_ context.Context, op object.OperationID, id object.
 	if err != nil {
 		return nil, err
 	}
-	s.k.set(func() { s.k.seen = append(s.k.seen, op) })
+	s.k.set(func() {
+		if len(s.k.seen) < 100 {
+			s.k.seen = append(s.k.seen, op)
+		}
+	})
 	return key.Sign(m, digest)
 }
 
