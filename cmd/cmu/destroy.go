@@ -15,7 +15,7 @@ func (t *tool) destroy(ctx context.Context, o options) error {
 		return err
 	}
 	defer s.Close()
-	inv, err := s.inventory(ctx)
+	inv, err := s.inventory(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (t *tool) export(ctx context.Context, o options) error {
 		return err
 	}
 	defer s.Close()
-	inv, err := s.inventory(ctx)
+	inv, err := s.inventory(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -64,17 +64,22 @@ func (t *tool) export(ctx context.Context, o options) error {
 	return nil
 }
 
-// mayWrite refuses to replace a file unasked.
+// mayWrite refuses to replace a file unasked, and ever to replace what is no
+// file: a device, or a link to something else.
 func mayWrite(file string, o options) error {
-	if file == "-" || o.flag("force", false) {
+	if file == "-" {
 		return nil
 	}
-	_, err := os.Lstat(file)
+	info, err := os.Lstat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("looking at the output file: %w", err)
+	case !info.Mode().IsRegular():
+		return &fixError{fmt.Errorf("%s is no regular file", file), "name another file; standard output is -"}
+	case o.flag("force", false):
+		return nil
 	}
 	return &fixError{fmt.Errorf("%s is there already", file), "name another file, or replace it with -force"}
 }

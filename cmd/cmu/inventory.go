@@ -68,10 +68,11 @@ func keyWords(public any) string {
 // inventory is what a partition holds, by handle.
 type inventory []*entry
 
-// inventory reads the objects that match the pattern, with all attributes.
-func (s *session) inventory(ctx context.Context, pattern ...client.Attribute) (inventory, error) {
+// inventory reads the objects that match the pattern, with the attributes that
+// are wanted; none is all.
+func (s *session) inventory(ctx context.Context, want []client.AttributeType, pattern ...client.Attribute) (inventory, error) {
 	var inv inventory
-	for found, err := range s.Objects(ctx, client.NewTemplate(pattern...)) {
+	for found, err := range s.Objects(ctx, client.NewTemplate(pattern...), want...) {
 		if err != nil {
 			return nil, fmt.Errorf("listing the partition's objects: %w", err)
 		}

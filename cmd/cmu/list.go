@@ -44,7 +44,11 @@ func (t *tool) list(ctx context.Context, o options) error {
 		return err
 	}
 	defer s.Close()
-	inv, err := s.inventory(ctx, pattern...)
+	var want []client.AttributeType
+	if !o.flag("json", false) {
+		want = []client.AttributeType{client.AttrClass, client.AttrLabel}
+	}
+	inv, err := s.inventory(ctx, want, pattern...)
 	if err != nil {
 		return err
 	}

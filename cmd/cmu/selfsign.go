@@ -22,6 +22,10 @@ type madeCertificate struct {
 }
 
 func (t *tool) selfSign(ctx context.Context, o options) error {
+	// The HSM would let the Crypto User sign, and refuse to store.
+	if role, err := roleOf(o.text("role")); err == nil && role != client.RoleCryptoOfficer {
+		return &usageError{"the certificate is stored on the HSM, which the Crypto Officer alone may do; leave -role out"}
+	}
 	if o.text("CN") == "" {
 		cn, err := t.con.ask(promptCN)
 		if err != nil {
@@ -41,7 +45,7 @@ func (t *tool) selfSign(ctx context.Context, o options) error {
 		return err
 	}
 	defer s.Close()
-	inv, err := s.inventory(ctx)
+	inv, err := s.inventory(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -58,15 +58,18 @@ func (t *tool) clientInit(_ context.Context, o options) error {
 	if err := makeConfigDir(path); err != nil {
 		return err
 	}
-	// An IPv6 address makes a file name too, but for scp a colon parts hosts
-	// from paths.
-	base := strings.ReplaceAll(address, ":", "-")
+	base := fileName(address)
 	s.Client = clientSettings{Name: name, Certificate: base + ".pem", Key: base + "-key.pem"}
 	made := clientMade{
 		Name: name, Config: path,
 		Certificate: filepath.Join(filepath.Dir(path), s.Client.Certificate),
 		Key:         filepath.Join(filepath.Dir(path), s.Client.Key),
 		Register:    fmt.Sprintf("client register -c %s -%s %s -certificate %s", name, option, address, s.Client.Certificate),
+	}
+	for _, file := range []string{made.Certificate, made.Key} {
+		if err := mayWrite(file, o); err != nil {
+			return err // another configuration's, beside this one
+		}
 	}
 	// The configuration last: it never names files that are not there.
 	if err := durable.WriteFile(made.Key, key, 0o600); err != nil {
@@ -89,6 +92,10 @@ func (t *tool) clientInit(_ context.Context, o options) error {
 	t.con.printf("%s", nextSteps(made, s.Server != serverSettings{}))
 	return nil
 }
+
+// fileName is the file name of what belongs to an address. For scp a colon, as
+// in IPv6, parts hosts from paths.
+func fileName(address string) string { return strings.ReplaceAll(address, ":", "_") }
 
 // clientAddress returns the address or host name that the HSM sees us under,
 // and the option of `client register` that it goes with.
@@ -218,48 +225,62 @@ func (t *tool) serverAdd(_ context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("reading the HSM's certificate: %w", err)
 	}
-	fingerprint := client.Fingerprint(list[0].Raw)
-	s.Server = serverSettings{Address: address, Certificate: "server.pem"}
+	added := serverAdded{Config: path, Address: address, Fingerprint: client.Fingerprint(list[0].Raw)}
+	if s.Server.Certificate == "" {
+		s.Server.Certificate = fileName(hostOf(address)) + "-server.pem"
+	}
+	s.Server.Address = address
 	if o.has("partition") {
 		s.Partition = o.text("partition")
+	}
+	added.Partition = s.Partition
+	added.Certificate = s.Server.Certificate
+	if !filepath.IsAbs(added.Certificate) {
+		added.Certificate = filepath.Join(filepath.Dir(path), added.Certificate)
+	}
+	if err := mayPin(added, o); err != nil {
+		return err
 	}
 	if err := makeConfigDir(path); err != nil {
 		return err
 	}
-	pinned := filepath.Join(filepath.Dir(path), s.Server.Certificate)
-	if err := t.mayPin(pinned, fingerprint, o); err != nil {
-		return err
-	}
-	if err := durable.WriteFile(pinned, data, 0o644); err != nil {
+	if err := durable.WriteFile(added.Certificate, data, 0o644); err != nil {
 		return fmt.Errorf("writing the HSM's certificate: %w", err)
 	}
 	if err := s.write(path); err != nil {
 		return err
 	}
-	added := serverAdded{Config: path, Address: address, Certificate: pinned, Fingerprint: fingerprint, Partition: s.Partition}
 	if o.flag("json", false) {
 		return t.con.printJSON(added)
 	}
-	t.con.printf("HSM %s pinned in %s.\n  SHA-256: %s\nCompare it with what `ntls show` prints on the HSM.\n", address, path, fingerprint)
+	t.con.printf("HSM %s pinned in %s.\n  SHA-256: %s\nCompare it with what `ntls show` prints on the HSM.\n", address, path, added.Fingerprint)
 	return nil
 }
 
 // mayPin refuses to replace a pinned certificate by another one unasked: that
 // is what somebody in between would want.
-func (t *tool) mayPin(pinned, fingerprint string, o options) error {
+func mayPin(added serverAdded, o options) error {
 	if o.flag("force", false) {
 		return nil
 	}
-	list, err := client.LoadCertificates(pinned)
+	list, err := client.LoadCertificates(added.Certificate)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
-	} else if err == nil && len(list) == 1 && client.Fingerprint(list[0].Raw) == fingerprint {
+	} else if err == nil && len(list) == 1 && client.Fingerprint(list[0].Raw) == added.Fingerprint {
 		return nil
 	}
 	return &fixError{
-		fmt.Errorf("%s is another certificate than the one given, SHA-256 %s", pinned, fingerprint),
+		fmt.Errorf("%s is another certificate than the one given, SHA-256 %s", added.Certificate, added.Fingerprint),
 		"compare with `ntls show` on the HSM; if the HSM got a new certificate, add -force",
 	}
+}
+
+// hostOf is an address without its port.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.Trim(address, "[]")
 }
 
 func isAddress(s string) bool {
