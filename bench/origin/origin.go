@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os/exec"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ const (
 
 // MaxBody bounds the answers of /bytes/N.
 const MaxBody = 16 << 20
+
+// secondHost is the origin's other address.
+const secondHost = "127.0.0.2"
 
 // pageSize is the length of the small page.
 const pageSize = 512
@@ -81,8 +85,10 @@ type done struct {
 // goroutine.
 type Origin struct {
 	Addr string // host:port on loopback
-	CA   []byte // certificate of its authority, PEM
-	PID  int
+	// Second is the same on another loopback address.
+	Second string
+	CA     []byte // certificate of its authority, PEM
+	PID    int
 
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -116,7 +122,11 @@ func Start(ctx context.Context, classic bool, program string, args ...string) (*
 		o.Close()
 		return nil, fmt.Errorf("waiting for the origin: %w\n%s", err, &stderr)
 	}
-	o.Addr, o.CA = h.Addr, []byte(h.CA)
+	_, port, err := net.SplitHostPort(h.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("starting the origin: %w", err)
+	}
+	o.Addr, o.Second, o.CA = h.Addr, net.JoinHostPort(secondHost, port), []byte(h.CA)
 	return o, nil
 }
 

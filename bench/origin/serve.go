@@ -22,7 +22,7 @@ func Main(in io.Reader, out io.Writer, classic bool) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, other, err := listen()
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -40,8 +40,10 @@ func Main(in io.Reader, out io.Writer, classic bool) error {
 		// A contestant that closes early is the client's to report.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(tls.NewListener(listener, config)) }()
+	served := make(chan error, 2)
+	for _, l := range []net.Listener{listener, other} {
+		go func() { served <- server.Serve(tls.NewListener(l, config)) }()
+	}
 
 	encoder := json.NewEncoder(out)
 	if err := encoder.Encode(hello{Addr: listener.Addr().String(), CA: string(certs.authority.PEM())}); err != nil {
@@ -55,10 +57,28 @@ func Main(in io.Reader, out io.Writer, classic bool) error {
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close() // kept connections are the contestants' pools
 	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving: %w", err)
+	for range 2 {
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving: %w", err)
+		}
 	}
 	return nil
+}
+
+// listen opens one port on two loopback addresses, for contestants that tell
+// protected servers apart by address.
+func listen() (first, second net.Listener, err error) {
+	for range 20 { // the port may be taken on the second address
+		if first, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
+		}
+		_, port, _ := net.SplitHostPort(first.Addr().String())
+		if second, err = net.Listen("tcp", net.JoinHostPort(secondHost, port)); err == nil {
+			return first, second, nil
+		}
+		first.Close()
+	}
+	return nil, nil, err
 }
 
 func prepareLoop(in *json.Decoder, out *json.Encoder, certs *certificates) error {

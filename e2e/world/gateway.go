@@ -45,6 +45,17 @@ type Site struct {
 	Server     string // host:port
 	ServerName string // what the server proves to be; "" for what clients ask for
 	Hosts      []string
+	// RSAOnly leaves the ECDSA certificate out.
+	RSAOnly bool
+}
+
+// kinds are the site's certificates, by what is added to its name, with
+// whether they are ECDSA.
+func (s Site) kinds() map[string]bool {
+	if s.RSAOnly {
+		return map[string]bool{"-rsa": false}
+	}
+	return map[string]bool{"-rsa": false, "-ecdsa": true}
 }
 
 // Gateway is a gateway that runs as a process, with its keys on an HSM.
@@ -140,7 +151,7 @@ func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings Gatew
 		}
 	}
 	for _, site := range settings.Inbound {
-		for kind, ec := range map[string]bool{"-rsa": false, "-ecdsa": true} {
+		for kind, ec := range site.kinds() {
 			if err := g.makeKey(ctx, c, site.Name+kind, ec, site.Hosts); err != nil {
 				return err
 			}
@@ -274,7 +285,9 @@ func (g *Gateway) configureSite(b *config.Builder, proxy, rules string, port int
 	rule := rules + config.EntryStep(site.Name)
 	b.Set(rule+"/action", "decrypt")
 	b.Set(rule+"/destination", host)
-	b.Set(rule+"/type/ssl-inbound-inspection/certificates", site.Name+"-rsa", site.Name+"-ecdsa")
+	for kind := range site.kinds() {
+		b.Set(rule+"/type/ssl-inbound-inspection/certificates", site.Name+kind)
+	}
 	if profile {
 		b.Set(rule+"/profile", "inbound")
 	}
