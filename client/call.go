@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -49,7 +50,7 @@ func (c *Client) callWithin(ctx context.Context, limit time.Duration, op wire.Op
 	operation := operationOf(ctx)
 	answer, err := c.try(p, op, operation, fill)
 	if c.config.Logger.Enabled(ctx, slog.LevelDebug) {
-		c.config.Logger.DebugContext(ctx, "hsm call", "op", op.String(), "operation", operation, "error", err)
+		c.config.Logger.DebugContext(ctx, "hsm call", "op", op.String(), "operation", fmt.Sprintf("%x", operation), "error", err)
 	}
 	return answer, err
 }

@@ -1,11 +1,13 @@
 package client
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -39,7 +41,7 @@ type Config struct {
 	// Role logs in with what Password returns; RoleNone does not log in.
 	Role Role
 	// Password is called for each login, one at a time. What it returns is
-	// wiped after use.
+	// wiped after use. Close waits for it to return.
 	Password func() ([]byte, error)
 
 	// LocalAddress is the source address of connections, where it is valid.
@@ -124,7 +126,7 @@ func LoadConfig(path string) (Config, error) {
 	if config.ServerCertificates, err = LoadCertificates(in(file.Server.Certificate)); err != nil {
 		return Config{}, fmt.Errorf("reading client configuration: server.certificate: %w", err)
 	}
-	if config.Certificate, err = tls.LoadX509KeyPair(in(file.Client.Certificate), in(file.Client.Key)); err != nil {
+	if config.Certificate, err = loadKeyPair(in(file.Client.Certificate), in(file.Client.Key)); err != nil {
 		return Config{}, fmt.Errorf("reading client configuration: client.certificate and client.key: %w", err)
 	}
 	if cn := config.Certificate.Leaf.Subject.CommonName; cn != file.Client.Name {
@@ -146,39 +148,63 @@ func PasswordFile(path string) func() ([]byte, error) {
 			return nil, err
 		}
 		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
+		if err := checkPrivate(f); err != nil {
 			return nil, err
 		}
-		if info.Mode().Perm()&0o077 != 0 {
-			return nil, fmt.Errorf("%s has mode %04o: others can read it; chmod 600 it", path, info.Mode().Perm())
-		}
-		buf := make([]byte, wire.MaxPassword+3)
+		buf := make([]byte, wire.MaxPassword+1)
 		defer clear(buf)
-		n := 0
-		for n < len(buf) {
-			got, err := f.Read(buf[n:])
-			n += got
-			if err != nil {
-				break
-			}
+		n, err := io.ReadFull(f, buf)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return nil, err
 		}
-		end := n
-		for i, c := range buf[:n] {
-			if c == '\n' || c == '\r' {
-				end = i
-				break
-			}
+		line := buf[:n]
+		if end := bytes.IndexAny(line, "\r\n"); end >= 0 {
+			line = line[:end]
 		}
-		if end == 0 || end > wire.MaxPassword {
+		if len(line) == 0 || len(line) > wire.MaxPassword {
 			return nil, fmt.Errorf("%s: its first line should be a password of 1 to %d bytes", path, wire.MaxPassword)
 		}
-		return append([]byte(nil), buf[:end]...), nil
+		return bytes.Clone(line), nil
 	}
 }
 
-// LoadCertificates reads the certificates of a PEM file: one at least, and
-// nothing else in it.
+// checkPrivate refuses a file that others than its owner may read.
+func checkPrivate(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s has mode %04o: others can read it; chmod 600 it", f.Name(), mode)
+	}
+	return nil
+}
+
+// loadKeyPair reads our certificate and its key, which nobody but its owner
+// may read.
+func loadKeyPair(certificate, key string) (tls.Certificate, error) {
+	f, err := os.Open(key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	defer f.Close()
+	if err := checkPrivate(f); err != nil {
+		return tls.Certificate{}, err
+	}
+	secret, err := io.ReadAll(f)
+	defer clear(secret)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	public, err := os.ReadFile(certificate)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(public, secret)
+}
+
+// LoadCertificates reads the certificates of a PEM file: one at least, and no
+// other kind of block.
 func LoadCertificates(path string) ([]*x509.Certificate, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -96,6 +96,19 @@ func TestLoadConfigRefuses(t *testing.T) {
 	}
 }
 
+func TestLoadConfigWantsThePrivateKeyPrivate(t *testing.T) {
+	t.Parallel()
+	k := newToken(t)
+	k.address = "127.0.0.1:1"
+	dir := k.files(t)
+	if err := os.Chmod(filepath.Join(dir, "gw1-key.pem"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadConfig(filepath.Join(dir, "client.toml")); err == nil || !strings.Contains(err.Error(), "gw1-key.pem has mode 0644") {
+		t.Errorf("LoadConfig: %v", err)
+	}
+}
+
 func TestPasswordFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pass")

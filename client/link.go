@@ -39,7 +39,7 @@ type link struct {
 	heard atomic.Uint64
 
 	wake chan struct{} // tells the writer that out is not empty
-	done chan struct{} // closed when the link is broken; err is set by then
+	done chan struct{} // closed, under mu, when err is set
 	wg   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -98,14 +98,14 @@ func (l *link) fail(err error) {
 	l.waiting = nil
 	clear(l.out)
 	l.out = nil
-	l.mu.Unlock()
-	l.conn.Close()
 	close(l.done)
+	l.mu.Unlock()
 	for _, to := range waiting {
 		if to != nil {
 			to <- answer{err: fmt.Errorf("%w: %w", errLost, err)}
 		}
 	}
+	l.conn.Close()
 }
 
 // broken reports whether the link has failed.

@@ -57,7 +57,7 @@ func (c *Client) GenerateRSA(ctx context.Context, bits int, public, private Temp
 	return c.GenerateKeyPair(ctx, MechRSAKeyPairGen, public, private)
 }
 
-// GenerateEC makes a key pair on P-256, P-384 or P-521.
+// GenerateEC makes a key pair on P-256, P-384 or, where the HSM has it, P-521.
 func (c *Client) GenerateEC(ctx context.Context, curve elliptic.Curve, public, private Template) (KeyPair, error) {
 	parameters, err := ecParameters(curve)
 	if err != nil {

@@ -186,7 +186,7 @@ func (c *Client) down(err error) {
 		status.Connected, status.Stage, status.Err, status.NeedsLogin = false, stage, err, needsLogin
 	})
 	// An outage is one line in the log, not one for each attempt.
-	if before.Connected || before.Stage != stage {
+	if !errors.Is(err, ErrClosed) && (before.Connected || before.Stage != stage) {
 		c.config.Logger.Warn("no connection to the HSM", "address", c.config.Address, "stage", string(stage), "error", err)
 	}
 }
