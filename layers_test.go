@@ -19,7 +19,7 @@ var layers = map[string][]string{
 	"internal/durable": {},
 	// selfsign asks a crypto.Signer for one signature: cmu and embedded share it.
 	"internal/selfsign": {},
-	"internal/audit":   {"internal/durable"},
+	"internal/audit":    {"internal/durable"},
 
 	// The HSM. Only partition says yes or no; server never sees a key.
 	"internal/hsm/object":     {},
@@ -76,7 +76,7 @@ var forbidden = []struct{ pkg, imports, reason string }{
 	{"internal/gw/flow", "net/http", "the data plane's words carry no protocol stack"},
 	{"internal/gw/policy", "os", "a decision is a function of the snapshot and the hello"},
 	{"internal/gw/policy", "crypto/tls", "a decision is a function of the snapshot and the hello"},
-	{"internal/gw/intercept", "os", "the data plane owns connections, never files"},
+	{"internal/gw/intercept", "path/filepath", "the data plane owns connections, never files"},
 }
 
 const module = "moongate"
