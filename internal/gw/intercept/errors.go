@@ -1,14 +1,12 @@
 package intercept
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"reflect"
 	"strings"
 	"syscall"
@@ -150,8 +148,10 @@ func alertName(alert uint8) string {
 	return strings.TrimPrefix(tls.AlertError(alert).Error(), "tls: ")
 }
 
+// isTimeout reports that a deadline passed, a connection's or a context's.
 func isTimeout(err error) bool {
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	timed, ok := errors.AsType[net.Error](err)
+	return ok && timed.Timeout()
 }
 
 // isGone reports that the other side ended the connection.
