@@ -76,7 +76,7 @@ var forbidden = []struct{ pkg, imports, reason string }{
 	{"internal/gw/flow", "net/http", "the data plane's words carry no protocol stack"},
 	{"internal/gw/policy", "os", "a decision is a function of the snapshot and the hello"},
 	{"internal/gw/policy", "crypto/tls", "a decision is a function of the snapshot and the hello"},
-	{"internal/gw/intercept", "path/filepath", "the data plane owns connections, never files"},
+	{"internal/gw/intercept", "os", "the data plane owns connections, never files"},
 }
 
 const module = "moongate"

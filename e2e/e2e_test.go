@@ -103,9 +103,7 @@ func (s *setting) trusting() *http.Client { return s.client("forward-trust", "fo
 // record waits for the record that match recognises.
 func (s *setting) record(match func(*flow.Record) bool) *flow.Record {
 	s.t.Helper()
-	r, err := s.gateway.WaitRecord(s.t.Context(), match)
-	must(s.t, err)
-	return r
+	return s.recordAfter(0, match)
 }
 
 // countRecords returns how many records there are by now.
@@ -119,14 +117,9 @@ func (s *setting) countRecords() int {
 // recordAfter waits for a record that match recognises beyond the first n.
 func (s *setting) recordAfter(n int, match func(*flow.Record) bool) *flow.Record {
 	s.t.Helper()
-	seen := 0
-	return s.record(func(r *flow.Record) bool {
-		if r.Start.IsZero() {
-			return false
-		}
-		seen++
-		return seen > n && match(r)
-	})
+	r, err := s.gateway.WaitRecord(s.t.Context(), n, match)
+	must(s.t, err)
+	return r
 }
 
 // bundle writes certificates of the gateway into one PEM file.

@@ -46,6 +46,7 @@ var benefitSteps = []guideStep{
 	{"G1.1", (*guide).keysStay},
 	{"G1.2", (*guide).lifeCycle},
 	{"G1.3", (*guide).auditTrail},
+	{"G1.4", (*guide).offloaded},
 }
 
 const (

@@ -30,7 +30,7 @@ func TestGuide(t *testing.T) {
 	if err := disagreement(rows, slices.Concat(lists...)); err != nil {
 		t.Fatal(err)
 	}
-	g := &guide{w: world.T(t)}
+	g := &guide{whole: t, w: world.T(t)}
 	g.hsm = g.w.HSM()
 	for _, list := range lists {
 		for _, s := range list {
@@ -143,6 +143,8 @@ type guide struct {
 	t   *testing.T // of the present step
 	row guideRow   // of the present step
 
+	whole *testing.T // of all steps
+
 	w   world.Test
 	hsm *world.HSM
 
@@ -152,6 +154,7 @@ type guide struct {
 	key         listed
 	certificate listed
 	exported    string // file with the certificate
+	inspection  *inspection
 }
 
 // command is the command line that the present row quotes.

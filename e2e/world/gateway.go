@@ -35,6 +35,9 @@ type GatewaySettings struct {
 	Profile map[string]string
 	// InboundProfile does for the inbound rules.
 	InboundProfile map[string]string
+	// ForwardTrust is the RSA forward-trust CA, where its key is in the
+	// partition already; nil makes one.
+	ForwardTrust *x509.Certificate
 	// NoECDSA leaves the ECDSA forward CAs out.
 	NoECDSA bool
 }
@@ -140,7 +143,9 @@ func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings Gatew
 	}
 	defer c.Close()
 	for _, trust := range []string{"forward-trust", "forward-untrust"} {
-		if err := g.makeKey(ctx, c, trust, false, nil); err != nil {
+		if trust == "forward-trust" && settings.ForwardTrust != nil {
+			g.Certificates[trust] = settings.ForwardTrust
+		} else if err := g.makeKey(ctx, c, trust, false, nil); err != nil {
 			return err
 		}
 		if settings.NoECDSA {
@@ -375,8 +380,9 @@ func (g *Gateway) Records() ([]flow.Record, error) {
 	return list, nil
 }
 
-// WaitRecord waits until there is a record that match recognises.
-func (g *Gateway) WaitRecord(ctx context.Context, match func(*flow.Record) bool) (*flow.Record, error) {
+// WaitRecord waits until there is a record that match recognises beyond the
+// first n.
+func (g *Gateway) WaitRecord(ctx context.Context, n int, match func(*flow.Record) bool) (*flow.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
@@ -384,7 +390,7 @@ func (g *Gateway) WaitRecord(ctx context.Context, match func(*flow.Record) bool)
 		if err != nil {
 			return nil, err
 		}
-		for i := range list {
+		for i := min(n, len(list)); i < len(list); i++ {
 			if match(&list[i]) {
 				return &list[i], nil
 			}
