@@ -119,6 +119,11 @@ func initialize(dir string, argv []string) int {
 	if flags.NArg() > 0 {
 		return fail(fmt.Errorf("init: %q is not expected", flags.Arg(0)))
 	}
+	if *fips {
+		if code, again := inFIPSMode(); again {
+			return code
+		}
+	}
 	term := newConsole()
 	pw, err := term.askTwice("Please enter a password for the HSM's Security Officer: ")
 	if err != nil {
@@ -126,11 +131,6 @@ func initialize(dir string, argv []string) int {
 	}
 	if len(hosts) == 0 {
 		hosts = hostList{"localhost", "127.0.0.1"}
-	}
-	if *fips {
-		if code, again := inFIPSMode(); again {
-			return code
-		}
 	}
 	serial, err := daemon.Init(daemon.InitOptions{Dir: dir, Label: *label, Hosts: hosts, FIPS: *fips, Officer: []byte(pw)})
 	if err != nil {
