@@ -227,6 +227,9 @@ func newExecutor(dir string, term adminshell.Terminal) (*executor, error) {
 		return nil, fmt.Errorf("this HSM belongs to another user; run as that user or as root: %w", err)
 	}
 	a, err := daemon.Open(daemon.Options{Dir: dir, Version: version, Listen: "(not running)", Logger: slog.New(slog.DiscardHandler)})
+	if errors.Is(err, daemon.ErrFIPSModule) {
+		inFIPSMode() // nothing was read from standard input yet
+	}
 	if err != nil {
 		return nil, err
 	}
