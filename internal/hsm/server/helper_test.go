@@ -276,6 +276,11 @@ func start(t testing.TB, o Options) *running {
 		if err := stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.conns)+len(s.clients)+len(s.handshaking)+s.handshakes > 0 {
+			t.Errorf("after its end the server counts %d connections of %d clients, %d handshakes", len(s.conns), len(s.clients), s.handshakes)
+		}
 	})
 	return &running{s, listener.Addr().String(), stop}
 }

@@ -195,13 +195,27 @@ func TestReadingStopsWhenFull(t *testing.T) {
 	for range requests {
 		p.send(wire.OpSign, sign(1))
 	}
+	p.send(wire.OpPing, done)
 	for range limit {
 		wait(t, entered, "the first requests")
 	}
+	// Had the server read on, it would have come to the Ping.
+	answers := make(chan wire.Answer, requests+1)
+	go func() {
+		for range requests + 1 {
+			head, _ := p.receive()
+			answers <- head
+		}
+	}()
+	select {
+	case head := <-answers:
+		t.Errorf("answer %d while every request is held", head.ID)
+	case <-time.After(100 * time.Millisecond):
+	}
 	close(release)
-	for range requests {
-		if head, body := p.receive(); head.Code != object.OK {
-			t.Fatalf("%v %s", head.Code, body)
+	for range requests + 1 {
+		if head := wait(t, answers, "answers"); head.Code != object.OK {
+			t.Fatalf("answer %d: %v", head.ID, head.Code)
 		}
 	}
 	if most.Load() > limit {
