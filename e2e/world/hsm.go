@@ -34,8 +34,8 @@ type HSM struct {
 }
 
 // StartHSM makes a network HSM below dir, which must exist, and serves it on a
-// free port.
-func StartHSM(ctx context.Context, dir string) (*HSM, error) {
+// free port. Options are added to those of `moongate-hsm init`.
+func StartHSM(ctx context.Context, dir string, options ...string) (*HSM, error) {
 	program, err := Program(ctx, "moongate-hsm")
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func StartHSM(ctx context.Context, dir string) (*HSM, error) {
 		return nil, fmt.Errorf("making an HSM: %w", err)
 	}
 	twice := h.Password + "\n" + h.Password + "\n"
-	if _, err := h.Command(ctx, twice, "init", "-label", "world", "-host", loopback); err != nil {
+	if _, err := h.Command(ctx, twice, append([]string{"init", "-label", "world", "-host", loopback}, options...)...); err != nil {
 		return nil, fmt.Errorf("making an HSM: %w", err)
 	}
 	if h.Addr, err = h.serve(ctx, loopback+":0"); err != nil {
