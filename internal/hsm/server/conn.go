@@ -135,14 +135,19 @@ func (c *conn) drain() {
 
 var past = time.Unix(1, 0)
 
-// cut ends the connection and its requests at once. The first cause stays.
+// cut ends the connection and its requests at once. The first cause stays. The
+// requests end last: what they still answer is not sent.
 func (c *conn) cut(cause error) {
-	c.cancel(cause)
 	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
 	c.ended = true
 	c.room.Broadcast()
 	c.mu.Unlock()
 	c.raw.Close()
+	c.cancel(cause)
 	c.wakeWriter()
 }
 
