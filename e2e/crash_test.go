@@ -50,8 +50,18 @@ func TestAcknowledgedKeysSurviveKill9(t *testing.T) {
 			}
 		})
 	}
+	made := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acknowledged)
+	}
 	for range kills {
-		time.Sleep(time.Duration(50+mathrand.IntN(200)) * time.Millisecond) // a random moment is the point
+		// Keys are being made, in this life of the HSM too; then a random
+		// moment is the point.
+		for before, limit := made(), time.Now().Add(30*time.Second); made() == before && time.Now().Before(limit); {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(mathrand.IntN(100)) * time.Millisecond)
 		hsm.Kill9()
 		must(t, hsm.Restart(t.Context()))
 	}

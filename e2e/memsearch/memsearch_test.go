@@ -29,6 +29,8 @@ func TestEveryFormIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := New(secrets)
+		const chunk = 64 << 10
+		s.chunk = chunk
 		noise := make([]byte, 3*chunk)
 		rand.Read(noise)
 		if finds := search(t, s, noise); len(finds) > 0 {
