@@ -183,14 +183,14 @@ func TestHalfClose(t *testing.T) {
 			truncated := make(chan bool, 1)
 			leaf := w.public.leaf(t, "half.test")
 			port := listen(t, func(conn net.Conn) {
-				below := &wire{TCPConn: conn.(*net.TCPConn)}
+				below := newWire(conn.(*net.TCPConn), nil)
 				server := tls.Server(below, &tls.Config{Certificates: []tls.Certificate{leaf}, MaxVersion: version})
 				request, _ := io.ReadAll(server)
 				truncated <- below.ended
 				server.Write(append([]byte("you said "), request...))
 				server.CloseWrite()
 			})
-			below := &wire{TCPConn: w.open("half.test:" + port).(*net.TCPConn)}
+			below := newWire(w.open("half.test:"+port).(*net.TCPConn), nil)
 			client := tls.Client(below, &tls.Config{RootCAs: w.certifier.trust.pool, ServerName: "half.test"})
 			client.Write([]byte("that is all"))
 			client.CloseWrite()
@@ -216,7 +216,7 @@ func TestTruncation(t *testing.T) {
 		conn.NetConn().(*net.TCPConn).CloseWrite()
 		io.Copy(io.Discard, conn.NetConn())
 	})
-	below := &wire{TCPConn: w.open("cut.test:" + port).(*net.TCPConn)}
+	below := newWire(w.open("cut.test:"+port).(*net.TCPConn), nil)
 	client := tls.Client(below, &tls.Config{RootCAs: w.certifier.trust.pool, ServerName: "cut.test"})
 	answer, err := io.ReadAll(client)
 	if err != nil || string(answer) != "the first half" || !below.ended {

@@ -74,8 +74,11 @@ func (g *guard) failure(ctx context.Context, err error) *flow.Failure {
 		return &flow.Failure{Stage: flow.StageDestination, Alert: flow.AlertAccessDenied, Err: g.refused}
 	}
 	stage := flow.StageConnect
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		stage = flow.StageResolve
+		told := *dns
+		told.Server = "" // is no business of the client's
+		err = &told
 	}
 	// A Dialer has an error of its own for context.Canceled.
 	if ctx.Err() == context.Canceled {

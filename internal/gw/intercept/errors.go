@@ -236,5 +236,10 @@ func quoteField(s string) string {
 	return b.String()
 }
 
+// broken is the failure of a flow whose handling panicked.
+func broken() *flow.Failure {
+	return &flow.Failure{Stage: flow.StageRelay, Alert: flow.AlertInternalError, Err: errors.New("the gateway itself failed; its log says more")}
+}
+
 // errTooMany ends a connection beyond the limit.
 var errTooMany = errors.New("too many connections at a time")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -89,8 +90,16 @@ func (g *Gate) serve(ctx context.Context, client *clientConn) {
 	s := g.newSession(rt, flow.Inbound, client.RemoteAddr(), rt.Server)
 	s.client = client.TCPConn
 	s.life.add(client)
-	var f *flow.Failure
+	f := broken() // until there is another end
 	defer func() { s.finish(f) }()
+	// One client's hello must not end the others' flows, whatever it finds in
+	// a parser; net/http does as much for the Proxy.
+	defer func() {
+		if reason := recover(); reason != nil {
+			s.life.end(nil)
+			g.options.Log.Error("handling an inbound client", slog.Any("panic", reason), slog.String("stack", string(debug.Stack())))
+		}
+	}()
 	target, err := ParseTarget(rt.Server)
 	switch {
 	case client.over:
@@ -100,7 +109,6 @@ func (g *Gate) serve(ctx context.Context, client *clientConn) {
 	default:
 		s.target = target
 		f = s.run(ctx)
-		return
 	}
 	s.life.end(nil)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -196,6 +197,44 @@ func TestInboundKeyFails(t *testing.T) {
 			t.Errorf("got %v, want an alert", err)
 		}
 		failed(t, sink.next(t), flow.StageHSM, errAway.Error())
+	}
+}
+
+// panicking is a certifier with a fault.
+type panicking struct{}
+
+func (panicking) Ready(string) error { panic("ready") }
+
+func (panicking) Certify(context.Context, *flow.CertifyRequest) (*flow.Presented, error) {
+	panic("certify")
+}
+
+// TestPanic: a flow that panics ends alone, and is not recorded as a success.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "Public Root")
+	own := ca.leaf(t, "shop.test")
+	port := listenTLS(t, &tls.Config{Certificates: []tls.Certificate{own}}, echo)
+	addr, sink, _ := gate(t, Runtime{Server: "127.0.0.1:" + port, Stand: Stand{Certifier: panicking{}, Verifier: Pins{own.Leaf}}})
+	w := newWorld(t, options{})
+	next := *w.runtime.Load()
+	next.Certifier = panicking{}
+	w.runtime.Store(&next)
+	for range 2 {
+		if _, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+			t.Error("a client was served")
+		}
+		failed(t, sink.next(t), flow.StageRelay, "the gateway itself failed")
+		conn := w.dial()
+		fmt.Fprintf(conn, "CONNECT a.test:%s HTTP/1.1\r\nHost: x\r\n\r\n", port)
+		if b, _ := io.ReadAll(conn); len(b) != 0 {
+			t.Errorf("the client got %q", b)
+		}
+		failed(t, w.records.next(t), flow.StageRelay, "the gateway itself failed")
+	}
+	w.stop()
+	if got := w.proxy.Stats().Active; got != 0 {
+		t.Errorf("%d connections are counted as open", got)
 	}
 }
 

@@ -102,6 +102,10 @@ func TestTooManyConnections(t *testing.T) {
 	two.Close()
 	w.records.next(t)
 	w.records.next(t)
+	w.stop()
+	if got := w.proxy.Stats().Active; got != 0 {
+		t.Errorf("%d connections are counted as open", got)
+	}
 }
 
 func TestGateTooManyConnections(t *testing.T) {
@@ -284,6 +288,7 @@ func FuzzHello(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), uint16(3))
 	f.Add([]byte{recordHandshake, 3, 1, 0, 1, 1}, uint16(2))
 	f.Add(append(bytes.Clone(hello), "early data"...), uint16(500))
+	f.Add(append(bytes.Clone(hello), bytes.Repeat([]byte("x"), 3000)...), uint16(65535))
 	f.Fuzz(func(t *testing.T, sent []byte, cut uint16) {
 		if len(sent) > 20_000 {
 			return

@@ -73,7 +73,7 @@ func (p *Proxy) client(rt *Runtime) *plainClient {
 // section 3.2.2), and its answer back; an Upgrade becomes a tunnel. It reports
 // too whether the answer broke off: then the client's connection must, or the
 // client could take a part for the whole.
-func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, s *session) (f *flow.Failure, broken bool) {
+func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, s *session) (f *flow.Failure, cut bool) {
 	target, err := plainTarget(r)
 	if err != nil {
 		f := requestFailure(err)
@@ -103,25 +103,25 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, s *session) (f *
 			refuse(w, f)
 		},
 	}
-	broken = serveReverse(&proxy, w, r.WithContext(exchange.trace(r.Context())))
-	if broken {
+	cut = serveReverse(&proxy, w, r.WithContext(exchange.trace(r.Context())))
+	if cut {
 		f = exchange.failure(errors.New("the client closed the connection within the answer"))
 	}
 	if server := exchange.server.Load(); server != nil {
 		s.record.Server = server.String()
 	}
-	return f, broken
+	return f, cut
 }
 
 // serveReverse reports whether the proxy gave up within the answer, which a
 // ReverseProxy tells by a panic.
-func serveReverse(proxy *httputil.ReverseProxy, w http.ResponseWriter, r *http.Request) (broken bool) {
+func serveReverse(proxy *httputil.ReverseProxy, w http.ResponseWriter, r *http.Request) (cut bool) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			if reason != http.ErrAbortHandler {
 				panic(reason)
 			}
-			broken = true
+			cut = true
 		}
 	}()
 	proxy.ServeHTTP(w, r)
@@ -247,10 +247,10 @@ func (t *countedTunnel) CloseWrite() error {
 // copyBuffers lends the relay's buffers to ReverseProxy.
 type copyBuffers struct{}
 
-func (copyBuffers) Get() []byte { return recordBuffers.Get().(*[recordSize]byte)[:] }
+func (copyBuffers) Get() []byte { return chunks.Get().(*[chunkSize]byte)[:] }
 
 func (copyBuffers) Put(b []byte) {
-	if len(b) == recordSize {
-		recordBuffers.Put((*[recordSize]byte)(b))
+	if len(b) == chunkSize {
+		chunks.Put((*[chunkSize]byte)(b))
 	}
 }

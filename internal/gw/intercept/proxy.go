@@ -128,8 +128,8 @@ func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serveFlow takes a request to its record. It reports whether the answer broke
 // off.
-func (p *Proxy) serveFlow(w http.ResponseWriter, r *http.Request, s *session, client *clientConn) (broken bool) {
-	var f *flow.Failure
+func (p *Proxy) serveFlow(w http.ResponseWriter, r *http.Request, s *session, client *clientConn) (cut bool) {
+	f := broken() // until there is another end
 	defer func() { s.finish(f) }()
 	switch {
 	case client.over:
@@ -139,9 +139,9 @@ func (p *Proxy) serveFlow(w http.ResponseWriter, r *http.Request, s *session, cl
 	case r.Method == http.MethodConnect:
 		f = p.connect(w, r, s, client)
 	default:
-		f, broken = p.forward(w, r, s)
+		f, cut = p.forward(w, r, s)
 	}
-	return broken
+	return cut
 }
 
 func requestFailure(err error) *flow.Failure {
@@ -150,14 +150,13 @@ func requestFailure(err error) *flow.Failure {
 
 // connect takes a CONNECT request from its target to the end of its tunnel.
 func (p *Proxy) connect(w http.ResponseWriter, r *http.Request, s *session, client *clientConn) *flow.Failure {
+	defer s.life.end(nil)
 	if f := p.open(r, s); f != nil {
-		s.life.end(nil)
 		refuse(w, f)
 		return f
 	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		s.life.end(nil)
 		return requestFailure(fmt.Errorf("taking over the connection: %w", err))
 	}
 	s.life.add(conn)
@@ -165,13 +164,11 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request, s *session, clie
 		// A client that did not wait for our answer.
 		s.early = make([]byte, n)
 		if _, err := buffered.Reader.Read(s.early); err != nil {
-			s.life.end(nil)
-			return requestFailure(fmt.Errorf("reading what came with the request: %w", err))
+				return requestFailure(fmt.Errorf("reading what came with the request: %w", err))
 		}
 	}
 	client.SetDeadline(time.Now().Add(s.limits.HelloTimeout))
 	if _, err := client.Write([]byte("HTTP/1.1 200 Connection established\r\n\r\n")); err != nil {
-		s.life.end(nil)
 		return requestFailure(fmt.Errorf("answering the request: %w", plainError(err)))
 	}
 	client.SetDeadline(time.Time{})

@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 // crypto/tls never returns more from one Read.
 const recordSize = 16 << 10
 
+// recordBuffers are lent for as long as a flow lasts, one for each direction.
 var recordBuffers = sync.Pool{New: func() any { return new([recordSize]byte) }}
 
 // leg is one side of a decrypted flow.
@@ -23,6 +25,31 @@ type leg struct {
 	tls  *tls.Conn
 	wire *wire
 	name string // client or server
+}
+
+// gather adds to a record, in a chunk, those that have arrived behind it, as
+// far as there is room.
+func (l *leg) gather(record []byte, chunk *[chunkSize]byte) (int, error) {
+	n := copy(chunk[:], record)
+	for chunkSize-n >= recordSize && l.wire.ready() {
+		more, err := l.tls.Read(chunk[n:])
+		n += more
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// write writes several records as one.
+func (l *leg) write(b []byte) error {
+	if len(b) <= recordSize {
+		_, err := l.tls.Write(b)
+		return err
+	}
+	l.wire.hold()
+	_, err := l.tls.Write(b)
+	return cmp.Or(err, l.wire.release())
 }
 
 // relay copies both ways until both sides have ended, or one has failed.
@@ -58,16 +85,14 @@ func (s *session) relayFailure() *flow.Failure {
 // 8446, section 6.1), and a connection that ended without one as that, since
 // the one who gets it must be able to tell a truncation.
 func (s *session) pump(dst, src *leg, count *atomic.Int64) error {
-	buffer := recordBuffers.Get().(*[recordSize]byte)
-	defer recordBuffers.Put(buffer)
+	record := recordBuffers.Get().(*[recordSize]byte)
+	defer recordBuffers.Put(record)
 	for {
-		n, err := src.tls.Read(buffer[:])
-		if n > 0 {
-			if _, err := dst.tls.Write(buffer[:n]); err != nil {
-				return fmt.Errorf("writing to the %s: %w", dst.name, plainError(err))
-			}
-			count.Add(int64(n))
+		n, err, failed := pass(dst, src, record)
+		if failed != nil {
+			return fmt.Errorf("writing to the %s: %w", dst.name, plainError(failed))
 		}
+		count.Add(int64(n))
 		switch {
 		case err == nil:
 			continue
@@ -85,6 +110,22 @@ func (s *session) pump(dst, src *leg, count *atomic.Int64) error {
 		dst.wire.CloseWrite()
 		return nil
 	}
+}
+
+// pass reads once and writes what came.
+func pass(dst, src *leg, record *[recordSize]byte) (n int, readErr, writeErr error) {
+	n, err := src.tls.Read(record[:])
+	data := record[:n]
+	if err == nil && src.wire.ready() {
+		chunk := chunks.Get().(*[chunkSize]byte)
+		defer chunks.Put(chunk)
+		n, err = src.gather(data, chunk)
+		data = chunk[:n]
+	}
+	if n == 0 {
+		return 0, err, nil
+	}
+	return n, err, dst.write(data)
 }
 
 // relayRaw copies both ways below TLS: first what was peeked at, then, on

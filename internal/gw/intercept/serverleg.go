@@ -35,7 +35,7 @@ func handshakeServer(ctx context.Context, conn *net.TCPConn, name string, alpn [
 		},
 		DynamicRecordSizingDisabled: true, // records are as long as the client's were
 	}
-	w := &wire{TCPConn: conn}
+	w := newWire(conn, nil)
 	server := tls.Client(w, cfg)
 	if err := server.HandshakeContext(ctx); err != nil {
 		return nil, serverFailure(err, addr.String())

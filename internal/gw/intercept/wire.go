@@ -5,33 +5,147 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"sync"
+	"syscall"
 	"time"
 )
 
-// wire is the TCP connection below a TLS session. It belongs to the handshake,
-// then to the one goroutine that reads from the session.
+const (
+	// chunkSize is how much is moved at a time when there is much to move:
+	// a few records for the price of one system call.
+	chunkSize = 64 << 10
+	// maxRecord is the most that one record takes on a wire (RFC 5246, section
+	// 6.2.3; those of TLS 1.3 are shorter).
+	maxRecord = 5 + 16<<10 + 2<<10
+)
+
+// chunks are lent for as long as data is on its way; a connection on which
+// nothing moves has none.
+var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
+
+// wire is the TCP connection below a TLS session. It reads ahead, and writes
+// several records at once, where data comes in bulk. Reading belongs to the
+// handshake, then to the one goroutine that reads from the session.
 type wire struct {
 	*net.TCPConn
-	unread []byte // was read before, and is put back in front
+	raw     syscall.RawConn
+	unread  []byte             // read before its time
+	ahead   *[chunkSize]byte   // what unread is a part of; nil if it is of another
+	bulk    bool               // the last read got all that it had room for
+	arrived int                // of tryRead
+	failed  error              // of tryRead; the system reports it only once
+	tryRead func(uintptr) bool // reads what has arrived into ahead
 	// ended tells that the peer's FIN was read. crypto/tls reports an end
 	// between two records as io.EOF, whether a close_notify came before it or
 	// not; it never reads on after a close_notify, so that this tells.
 	ended bool
+
+	mu   sync.Mutex
+	cork *[chunkSize]byte // guarded by mu; nil while writes go straight through
+	held int              // guarded by mu; bytes of cork
+}
+
+// newWire makes the wire of a connection, of which first was read already.
+func newWire(conn *net.TCPConn, first []byte) *wire {
+	w := &wire{TCPConn: conn, unread: first}
+	if raw, err := conn.SyscallConn(); err == nil {
+		w.raw = raw
+		w.tryRead = func(fd uintptr) bool {
+			w.arrived, w.failed = readNow(int(fd), w.ahead[:])
+			return true // whatever it was: this read does not wait
+		}
+	}
+	return w
 }
 
 func (w *wire) Read(b []byte) (int, error) {
-	if len(w.unread) == 0 {
-		n, err := w.TCPConn.Read(b)
-		if err == io.EOF {
-			w.ended = true
+	if len(w.unread) == 0 && w.bulk {
+		w.readAhead()
+	}
+	if len(w.unread) > 0 {
+		n := copy(b, w.unread)
+		if w.unread = w.unread[n:]; len(w.unread) == 0 {
+			w.unread = nil // frees the hello
+			if w.ahead != nil {
+				chunks.Put(w.ahead)
+				w.ahead = nil
+			}
 		}
-		return n, err
+		return n, nil
 	}
-	n := copy(b, w.unread)
-	if w.unread = w.unread[n:]; len(w.unread) == 0 {
-		w.unread = nil // frees the hello
+	if w.failed != nil {
+		return 0, w.failed
 	}
-	return n, nil
+	n, err := w.TCPConn.Read(b)
+	if err == io.EOF {
+		w.ended = true
+	}
+	w.bulk = n == len(b)
+	return n, err
+}
+
+// readAhead reads what has arrived, if anything has.
+func (w *wire) readAhead() {
+	w.bulk = false
+	if w.raw == nil {
+		return
+	}
+	w.ahead = chunks.Get().(*[chunkSize]byte)
+	w.arrived = 0
+	if err := w.raw.Read(w.tryRead); err != nil || w.arrived <= 0 {
+		chunks.Put(w.ahead)
+		w.ahead = nil
+		return
+	}
+	w.unread = w.ahead[:w.arrived]
+	w.bulk = w.arrived == chunkSize
+}
+
+// ready reports that a read of the session gets a record without waiting.
+func (w *wire) ready() bool { return len(w.unread) >= maxRecord }
+
+// Write may be called by the session's reader too, which answers some records.
+func (w *wire) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cork == nil {
+		return w.TCPConn.Write(b)
+	}
+	if w.held+len(b) > chunkSize {
+		if err := w.flush(); err != nil {
+			return 0, err
+		}
+		if len(b) > chunkSize {
+			return w.TCPConn.Write(b)
+		}
+	}
+	w.held += copy(w.cork[w.held:], b)
+	return len(b), nil
+}
+
+// hold makes writes wait for release.
+func (w *wire) hold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cork = chunks.Get().(*[chunkSize]byte)
+}
+
+// release writes what was held.
+func (w *wire) release() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err := w.flush()
+	chunks.Put(w.cork)
+	w.cork = nil
+	return err
+}
+
+// flush writes what is held; mu is held by the caller.
+func (w *wire) flush() error {
+	n := w.held
+	w.held = 0
+	_, err := w.TCPConn.Write(w.cork[:n])
+	return err
 }
 
 // Close makes what is pending return, and leaves the connection open: crypto/tls
@@ -41,7 +155,7 @@ func (w *wire) Close() error { return w.SetDeadline(time.Unix(1, 0)) }
 
 // handshakeClient answers the hello that was peeked at.
 func handshakeClient(ctx context.Context, conn *net.TCPConn, seen []byte, cfg *tls.Config) (*leg, error) {
-	w := &wire{TCPConn: conn, unread: seen}
+	w := newWire(conn, seen)
 	client := tls.Server(w, cfg)
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, err

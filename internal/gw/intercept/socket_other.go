@@ -4,3 +4,6 @@ package intercept
 
 // bytesMoved is not known here: idle flows end by TCP's keep-alive alone.
 func bytesMoved(int) (uint64, bool) { return 0, false }
+
+// readNow never reads ahead here.
+func readNow(int, []byte) (int, error) { return 0, nil }
