@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"sync"
 
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
@@ -30,7 +29,7 @@ func (p *partition) activate(h *HSM, key *store.PartitionKey) error {
 			if err != nil {
 				return err
 			}
-			p.insert(p.entryFor(h, o))
+			p.insert(newEntry(o))
 		}
 		return nil
 	})
@@ -72,8 +71,11 @@ func (p *partition) active() bool {
 	return p.logins > 0
 }
 
-// insert needs mu.
+// insert needs mu. It replaces an entry that is there: a partition that fell
+// asleep and woke up between a change's commit and its showing has read the
+// object already.
 func (p *partition) insert(e *entry) {
+	p.remove(e.id)
 	p.objects[e.id] = e
 	at, _ := slices.BinarySearchFunc(p.order, e.handle, func(e *entry, handle uint64) int {
 		return cmp.Compare(e.handle, handle)
@@ -91,35 +93,48 @@ func (p *partition) remove(id object.ID) {
 	p.order = slices.DeleteFunc(p.order, func(other *entry) bool { return other == e })
 }
 
-// entryFor makes the memory of an object; the caller holds mu.
-func (p *partition) entryFor(h *HSM, o *object.Object) *entry {
-	e := &entry{id: o.ID, handle: o.Handle, attrs: o.Attributes.With(object.Number(object.AttrHandle, o.Handle))}
-	id, attrs := o.ID, o.Attributes
-	e.parsed = sync.OnceValues(func() (*mech.Key, error) { return p.open(h, id, attrs) })
-	return e
+// newEntry makes the memory of an object.
+func newEntry(o *object.Object) *entry {
+	return &entry{id: o.ID, handle: o.Handle, attrs: o.Attributes.With(object.Number(object.AttrHandle, o.Handle))}
+}
+
+// parsed returns an entry's key. The first use reads and parses it; a failure
+// is not kept, so that a later use tries again.
+func (p *partition) parsed(h *HSM, e *entry) (*mech.Key, error) {
+	if key := e.key.Load(); key != nil {
+		return key, nil
+	}
+	e.parsing.Lock()
+	defer e.parsing.Unlock()
+	if key := e.key.Load(); key != nil {
+		return key, nil
+	}
+	key, err := p.open(h, e.id)
+	if err != nil {
+		return nil, err
+	}
+	e.key.Store(key)
+	return key, nil
 }
 
 // open reads and parses an object's secret.
-func (p *partition) open(h *HSM, id object.ID, attrs object.Template) (*mech.Key, error) {
+func (p *partition) open(h *HSM, id object.ID) (*mech.Key, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.key == nil {
 		return nil, object.Errorf(object.ErrNotLoggedIn, "nobody is logged in to partition %s", p.label)
 	}
-	var secret []byte
+	var o *object.Object
 	err := h.store.View(func(tx *store.Tx) error {
-		o, err := tx.Object(p.id, p.key, id)
-		if err != nil {
-			return err
-		}
-		secret = o.Secret
-		return nil
+		var err error
+		o, err = tx.Object(p.id, p.key, id)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading key %v: %w", id, err)
 	}
-	defer clear(secret)
-	key, err := h.policy.ParseKey(attrs, secret)
+	defer clear(o.Secret)
+	key, err := h.policy.ParseKey(o.Attributes, o.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("parsing key %v: %w", id, err)
 	}

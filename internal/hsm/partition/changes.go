@@ -13,21 +13,18 @@ import (
 )
 
 // change records the intent, makes the change, and records what became of it,
-// each durably. make returns the object that the change was about.
+// each durably. do returns the object that the change was about.
 func (s *Session) change(ctx context.Context, event audit.Event, do func() (object.ID, error)) error {
 	event.Kind, event.Outcome = audit.Change, intent
-	if err := s.h.journal.AppendDurable(ctx, event); err != nil {
-		return unrecorded(err)
+	if err := s.h.begin(ctx, event); err != nil {
+		return err
 	}
 	id, err := do()
 	event.Outcome, event.Detail = outcome(err), detail(err)
 	if id != (object.ID{}) {
 		event.Object = id
 	}
-	if jerr := s.h.journal.AppendDurable(context.WithoutCancel(ctx), event); jerr != nil {
-		return errors.Join(err, unrecorded(jerr))
-	}
-	return err
+	return s.h.conclude(ctx, event, err)
 }
 
 // Generate makes a key pair, or a secret key (the public ID is then zero).
@@ -205,7 +202,7 @@ func (p *partition) add(h *HSM, objects ...*object.Object) error {
 		return nil
 	}, func() {
 		for _, o := range objects {
-			p.insert(p.entryFor(h, o))
+			p.insert(newEntry(o))
 		}
 	})
 }
@@ -221,10 +218,7 @@ func (p *partition) alter(h *HSM, id object.ID, t object.Template) error {
 		_, err = tx.PutObject(p.id, key, fresh)
 		clear(fresh.Secret)
 		return err
-	}, func() {
-		p.remove(id)
-		p.insert(p.entryFor(h, fresh))
-	})
+	}, func() { p.insert(newEntry(fresh)) })
 }
 
 func (p *partition) destroy(h *HSM, id object.ID) error {

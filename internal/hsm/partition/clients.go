@@ -60,7 +60,7 @@ func (c *clientRecord) without(id object.ID) *clientRecord {
 	return &fresh
 }
 
-// clientNamed and clientsOf need mu.
+// clientNamed, clientsOf and named need mu.
 func (h *HSM) clientNamed(name string) (*clientRecord, error) {
 	for _, c := range h.clients {
 		if c.Name == name {
@@ -80,6 +80,15 @@ func (h *HSM) clientsOf(id object.ID) []*clientRecord {
 	return list
 }
 
+func (h *HSM) named(client, name string) (*clientRecord, *partition, error) {
+	c, err := h.clientNamed(client)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := h.partitionNamed(name)
+	return c, p, err
+}
+
 // RegisterClient admits a client by its certificate and address. With Replace
 // an earlier registration of the name goes, with its partitions and its live
 // connections, in the same step.
@@ -94,7 +103,7 @@ func (o *Officer) RegisterClient(ctx context.Context, r Registration) error {
 		defer h.mu.Unlock()
 		old, _ := h.clientNamed(r.Name)
 		if old != nil && !r.Replace {
-			return object.Errorf(object.ErrExists, "client %q is registered already; remove it with `client delete -client %s`, or register with -replace", r.Name, r.Name)
+			return object.Errorf(object.ErrExists, "client %q is registered already; remove it with `client delete -client %s`, or register with -replace; either takes its partitions away", r.Name, r.Name)
 		}
 		if other := h.clients[fresh.Fingerprint]; other != nil && other != old {
 			return object.Errorf(object.ErrExists, "this certificate is registered already, for client %q; each client needs a certificate of its own", other.Name)
@@ -127,7 +136,7 @@ func (r *Registration) record(now time.Time) (*clientRecord, error) {
 		if err != nil {
 			return nil, object.Errorf(object.ErrArgumentsBad, "-ip %q is not an IP address", r.Address)
 		}
-		c.Address = addr.Unmap()
+		c.Address = addr.Unmap().WithZone("") // the zone is of one interface here
 	default:
 		if err := checkName("-hostname", r.Hostname); err != nil {
 			return nil, err
@@ -171,11 +180,7 @@ func (o *Officer) AssignPartition(ctx context.Context, client, name string) erro
 	return h.administer(ctx, o.who, "client.assignPartition", client+" "+name, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		c, err := h.clientNamed(client)
-		if err != nil {
-			return err
-		}
-		p, err := h.partitionNamed(name)
+		c, p, err := h.named(client, name)
 		if err != nil {
 			return err
 		}
@@ -198,11 +203,7 @@ func (o *Officer) RevokePartition(ctx context.Context, client, name string) erro
 	return h.administer(ctx, o.who, "client.revokePartition", client+" "+name, func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		c, err := h.clientNamed(client)
-		if err != nil {
-			return err
-		}
-		p, err := h.partitionNamed(name)
+		c, p, err := h.named(client, name)
 		if err != nil {
 			return err
 		}
@@ -317,7 +318,7 @@ func (h *HSM) checkAddress(ctx context.Context, c *clientRecord, from netip.Addr
 		if c.Address == from.WithZone("") {
 			return nil
 		}
-		return object.Errorf(object.ErrAddress, "client %s is registered for %v and calls from %v; register it with -ip %v -replace", c.Name, c.Address, from, from)
+		return object.Errorf(object.ErrAddress, "client %s is registered for %v and calls from %v; register it with -ip %v -replace, and assign its partitions again", c.Name, c.Address, from, from)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -225,6 +225,9 @@ func checkName(field, name string) error {
 	if name == "" || len(name) > maxName {
 		return object.Errorf(object.ErrArgumentsBad, "%s %q has %d characters; expected 1 to %d", field, name, len(name), maxName)
 	}
+	if name[0] == '-' {
+		return object.Errorf(object.ErrArgumentsBad, "%s %q begins with a dash, as options do", field, name)
+	}
 	bad := strings.IndexFunc(name, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-@:", r))
 	})

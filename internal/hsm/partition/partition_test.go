@@ -225,7 +225,7 @@ func TestAttemptIsCountedBeforeItIsJudged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	gone, cancel := context.WithCancel(t.Context())
-	cancel()
+	w.now = func() time.Time { cancel(); return w.clock.Now() } // the count takes the time
 	if err := w.session(object.RoleNone).Login(gone, newOp(), object.RoleCryptoOfficer, coPassword); !errors.Is(err, context.Canceled) {
 		t.Fatalf("login of a caller that is gone: %v", err)
 	}

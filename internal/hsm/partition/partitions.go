@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"moongate/internal/hsm/mech"
@@ -24,7 +25,8 @@ type partition struct {
 	// in the store's order.
 	changes sync.Mutex
 
-	// mu guards what follows.
+	// mu guards what follows. It may be held while a transaction begins, and
+	// is not taken within one.
 	mu     sync.RWMutex
 	logins int
 	// deleted is set, once, when the partition is gone from the store.
@@ -34,13 +36,15 @@ type partition struct {
 	order   []*entry // by handle
 }
 
-// entry is an object of an active partition. Its attributes are replaced as a
-// whole, under partition.mu; its key is parsed when it is first used.
+// entry is an object of an active partition. A change of the object replaces
+// it; only its key comes later, when it is first used.
 type entry struct {
 	id     object.ID
 	handle uint64
 	attrs  object.Template
-	parsed func() (*mech.Key, error)
+
+	parsing sync.Mutex // held while the key is read and parsed
+	key     atomic.Pointer[mech.Key]
 }
 
 // PartitionStatus describes a partition to an administrator.
@@ -239,8 +243,8 @@ func (h *HSM) reseal(ctx context.Context, name string, opener object.Role, openi
 
 func (h *HSM) putRole(id object.ID, role object.Role, r *roleRecord, replace bool) error {
 	return h.store.Update(func(tx *store.Tx) error {
-		var record partitionRecord
-		if err := load(tx, kindPartition, partitionKey(id), &record); err != nil {
+		record, err := loadPartition(tx, id)
+		if err != nil {
 			return err
 		}
 		if record.Roles[role.String()] != nil && !replace {
@@ -251,7 +255,7 @@ func (h *HSM) putRole(id object.ID, role object.Role, r *roleRecord, replace boo
 			record.Roles = map[string]*roleRecord{}
 		}
 		record.Roles[role.String()] = r
-		return save(tx, kindPartition, partitionKey(id), &record)
+		return save(tx, kindPartition, partitionKey(id), record)
 	})
 }
 
@@ -269,19 +273,28 @@ func (h *HSM) idOf(name string) (object.ID, error) {
 func (h *HSM) Partitions() ([]PartitionStatus, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	list := make([]PartitionStatus, 0, len(h.partitions))
+	records := make(map[*partition]*partitionRecord, len(h.partitions))
 	err := h.store.View(func(tx *store.Tx) error {
 		for _, p := range h.partitions {
-			var record partitionRecord
-			if err := load(tx, kindPartition, partitionKey(p.id), &record); err != nil {
+			record, err := loadPartition(tx, p.id)
+			if err != nil {
 				return err
 			}
-			list = append(list, h.describe(p, &record))
+			records[p] = record
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	// A partition's lock is never waited for in a transaction: who holds it
+	// may be waiting for one of its own.
+	list := make([]PartitionStatus, 0, len(records))
+	for p, record := range records {
+		list = append(list, h.describe(p, record))
+	}
 	slices.SortFunc(list, func(a, b PartitionStatus) int { return cmp.Compare(a.Label, b.Label) })
-	return list, err
+	return list, nil
 }
 
 // Partition describes one partition, by label or serial number.

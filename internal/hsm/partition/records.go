@@ -2,6 +2,7 @@ package partition
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -70,8 +71,8 @@ type clientRecord struct {
 	Partitions  []object.ID `json:"partitions"`
 }
 
-// load reads the record into v; the error is object.ErrObjectNotFound where
-// there is none.
+// load reads the record into v; the error matches store.ErrNotFound where there
+// is none.
 func load(tx *store.Tx, kind, id string, v any) error {
 	raw, err := tx.Record(kind, id)
 	if err != nil {
@@ -92,6 +93,17 @@ func save(tx *store.Tx, kind, id string, v any) error {
 		return fmt.Errorf("writing %s record: %w", kind, err)
 	}
 	return nil
+}
+
+// loadPartition reads a partition's record; one that is gone was deleted while
+// its caller had a session on it.
+func loadPartition(tx *store.Tx, id object.ID) (*partitionRecord, error) {
+	record := new(partitionRecord)
+	err := load(tx, kindPartition, partitionKey(id), record)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, object.Errorf(object.ErrObjectNotFound, "the partition was deleted")
+	}
+	return record, err
 }
 
 func partitionKey(id object.ID) string { return id.String() }

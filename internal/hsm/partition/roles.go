@@ -76,13 +76,20 @@ func (h *HSM) AuthenticateOfficer(ctx context.Context, who Operator, pw []byte) 
 func (h *HSM) authenticateOfficer(ctx context.Context, pw []byte) error {
 	h.login.Lock()
 	defer h.login.Unlock()
+	// Who gave up while others' passwords were checked has not guessed.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	var record hsmRecord
 	err := h.store.Update(func(tx *store.Tx) error {
 		record = hsmRecord{}
 		if err := load(tx, kindHSM, kindHSM, &record); err != nil {
 			return err
 		}
-		if wait := officerDelay(record.Officer.Failures) - h.now().Sub(record.Officer.Last); wait > 0 {
+		elapsed := h.now().Sub(record.Officer.Last)
+		// A clock that was set back must not make the wait longer; setting it
+		// takes root, who needs no password.
+		if wait := officerDelay(record.Officer.Failures) - elapsed; wait > 0 && elapsed >= 0 {
 			return object.Errorf(object.ErrPINLocked, "%d wrong Security Officer passwords in a row; try again in %v",
 				record.Officer.Failures, wait.Round(time.Second))
 		}
@@ -124,6 +131,9 @@ func officerDelay(failures int) time.Duration {
 func (h *HSM) openRole(ctx context.Context, id object.ID, role object.Role, pw []byte) (*store.PartitionKey, error) {
 	h.login.Lock()
 	defer h.login.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err // as in authenticateOfficer
+	}
 	var found roleRecord
 	err := h.store.Update(func(tx *store.Tx) error {
 		record, r, err := loadRole(tx, id, role)
@@ -164,8 +174,8 @@ func (h *HSM) openRole(ctx context.Context, id object.ID, role object.Role, pw [
 }
 
 func loadRole(tx *store.Tx, id object.ID, role object.Role) (*partitionRecord, *roleRecord, error) {
-	var record partitionRecord
-	if err := load(tx, kindPartition, partitionKey(id), &record); err != nil {
+	record, err := loadPartition(tx, id)
+	if err != nil {
 		return nil, nil, err
 	}
 	r := record.Roles[role.String()]
@@ -173,7 +183,7 @@ func loadRole(tx *store.Tx, id object.ID, role object.Role) (*partitionRecord, *
 		return nil, nil, object.Errorf(object.ErrPINNotInitialized, "%v of partition %s; run `role init -partition %s -role %v`",
 			role, record.Label, record.Label, role)
 	}
-	return &record, r, nil
+	return record, r, nil
 }
 
 // seal derives a fresh role record for pw that opens key.

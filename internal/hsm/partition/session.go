@@ -33,7 +33,7 @@ func (s *Session) Login(ctx context.Context, op object.OperationID, role object.
 	event.Kind, event.Role, event.Outcome, event.Detail = audit.Login, role.String(), outcome(err), detail(err)
 	if jerr := s.h.journal.AppendDurable(context.WithoutCancel(ctx), event); jerr != nil {
 		if err == nil {
-			s.leave()
+			s.leave(false)
 		}
 		return unrecorded(jerr)
 	}
@@ -68,11 +68,12 @@ func (s *Session) login(ctx context.Context, role object.Role, pw []byte) error 
 
 // Logout takes the session back to before its login.
 func (s *Session) Logout(ctx context.Context, op object.OperationID) error {
-	if !s.leave() {
+	role := s.leave(false)
+	if role == object.RoleNone {
 		return object.Errorf(object.ErrNotLoggedIn, "there is nothing to log out from")
 	}
 	event := s.event("logout", op)
-	event.Kind, event.Outcome = audit.Login, audit.OK
+	event.Kind, event.Role, event.Outcome = audit.Login, role.String(), audit.OK
 	if err := s.h.journal.AppendDurable(context.WithoutCancel(ctx), event); err != nil {
 		return unrecorded(err)
 	}
@@ -81,21 +82,21 @@ func (s *Session) Logout(ctx context.Context, op object.OperationID) error {
 
 // Close ends the session; it is logged out if it was logged in.
 func (s *Session) Close() {
-	s.leave()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
+	s.leave(true)
 }
 
-func (s *Session) leave() bool {
+// leave takes the session back to before its login, for good where it is
+// closed, and returns the role that it was logged in as.
+func (s *Session) leave(closed bool) object.Role {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.role == object.RoleNone {
-		return false
+	s.closed = s.closed || closed
+	role := s.role
+	if role != object.RoleNone {
+		s.role = object.RoleNone
+		s.p.deactivate(false)
 	}
-	s.role = object.RoleNone
-	s.p.deactivate(false)
-	return true
+	return role
 }
 
 func (s *Session) as() object.Role {
@@ -111,7 +112,7 @@ func (s *Session) event(act action, op object.OperationID) audit.Event {
 
 // refuse records a refusal and returns it.
 func (s *Session) refuse(event audit.Event, refusal error) error {
-	event.Kind, event.Outcome, event.Detail = audit.Denied, outcome(refusal), detail(refusal)
+	event.Kind, event.Outcome, event.Detail = audit.Denied, outcome(refusal), join(event.Detail, detail(refusal))
 	if err := s.h.journal.Append(event); err != nil {
 		return unrecorded(err)
 	}

@@ -30,20 +30,21 @@ func (s *Session) usable(act action, id object.ID) (*mech.Key, error) {
 	if err := permit(role, act, attrs); err != nil {
 		return nil, err
 	}
-	return e.parsed()
+	return s.p.parsed(s.h, e)
 }
 
 // use does an action with a key and records it before the answer. A failure
-// is recorded like a success: with what was asked, and why not.
-func (s *Session) use(act action, op object.OperationID, id object.ID, m object.Mechanism, do func(*mech.Key) ([]byte, error)) ([]byte, error) {
+// is recorded like a success: with what was asked, and why not. about is what
+// else the record says.
+func (s *Session) use(act action, op object.OperationID, id object.ID, m object.Mechanism, about string, do func(*mech.Key) ([]byte, error)) ([]byte, error) {
 	event := s.event(act, op)
-	event.Kind, event.Object, event.Mechanism = audit.Use, id, m.Type.String()
+	event.Kind, event.Object, event.Mechanism, event.Detail = audit.Use, id, m.Type.String(), about
 	key, err := s.usable(act, id)
 	if err != nil {
 		return nil, s.refuse(event, err)
 	}
 	out, err := do(key)
-	event.Outcome, event.Detail = outcome(err), detail(err)
+	event.Outcome, event.Detail = outcome(err), join(about, detail(err))
 	if jerr := s.h.journal.Append(event); jerr != nil {
 		clear(out)
 		return nil, unrecorded(jerr)
@@ -53,23 +54,23 @@ func (s *Session) use(act action, op object.OperationID, id object.ID, m object.
 
 // Sign signs a digest.
 func (s *Session) Sign(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, error) {
-	return s.use(actSign, op, id, m, func(k *mech.Key) ([]byte, error) { return k.Sign(m, digest) })
+	return s.use(actSign, op, id, m, "", func(k *mech.Key) ([]byte, error) { return k.Sign(m, digest) })
 }
 
 // Encrypt encrypts data under a secret key.
 func (s *Session) Encrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
-	return s.use(actEncrypt, op, id, m, func(k *mech.Key) ([]byte, error) { return k.Encrypt(m, data) })
+	return s.use(actEncrypt, op, id, m, "", func(k *mech.Key) ([]byte, error) { return k.Encrypt(m, data) })
 }
 
 // Decrypt decrypts data with a private or secret key.
 func (s *Session) Decrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
-	return s.use(actDecrypt, op, id, m, func(k *mech.Key) ([]byte, error) { return k.Decrypt(m, data) })
+	return s.use(actDecrypt, op, id, m, "", func(k *mech.Key) ([]byte, error) { return k.Decrypt(m, data) })
 }
 
 // Wrap returns a secret key encrypted under another. The wrapped key must be
-// extractable.
+// extractable; the record names it.
 func (s *Session) Wrap(_ context.Context, op object.OperationID, wrapping, target object.ID, m object.Mechanism) ([]byte, error) {
-	return s.use(actWrap, op, wrapping, m, func(k *mech.Key) ([]byte, error) {
+	return s.use(actWrap, op, wrapping, m, "key "+target.String(), func(k *mech.Key) ([]byte, error) {
 		e, attrs, err := s.p.lookup(target)
 		switch {
 		case err != nil:
@@ -79,7 +80,7 @@ func (s *Session) Wrap(_ context.Context, op object.OperationID, wrapping, targe
 		case !attrs.Bool(object.AttrExtractable):
 			return nil, object.Errorf(object.ErrKeyUnextractable, "key %v was made with CKA_EXTRACTABLE false", target)
 		}
-		inner, err := e.parsed()
+		inner, err := s.p.parsed(s.h, e)
 		if err != nil {
 			return nil, err
 		}

@@ -64,6 +64,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: time.Now()}}
 	w.openStore()
 	must(t, Initialize(w.store, "lab", soPassword, mech.Policy{}, w.clock.Now()))
+	w.hasten()
 	w.open()
 	t.Cleanup(w.close)
 	o := w.officer()
@@ -110,6 +111,22 @@ func quickKDF(p mech.Policy) mech.KDF {
 	kdf := mech.NewKDF(p)
 	kdf.Time, kdf.Memory, kdf.Threads = 1, 8<<10, 1
 	return kdf
+}
+
+// hasten makes the Security Officer's derivation as cheap as the others'.
+func (w *world) hasten() {
+	must(w.t, w.store.Update(func(tx *store.Tx) error {
+		var record hsmRecord
+		if err := load(tx, kindHSM, kindHSM, &record); err != nil {
+			return err
+		}
+		var err error
+		record.Officer.KDF = quickKDF(mech.Policy{})
+		if record.Verifier, err = officerVerifier(record.Officer.KDF, soPassword); err != nil {
+			return err
+		}
+		return save(tx, kindHSM, kindHSM, &record)
+	}))
 }
 
 // restart closes everything and reads it back from disk.
