@@ -108,7 +108,7 @@ func alertError(t *testing.T, alert uint8) error {
 // TestServerFailures: the client hears what the server said.
 func TestServerFailures(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{limits: Limits{TLSTimeout: 500 * time.Millisecond}})
+	w := newWorld(t, options{limits: Limits{TLSTimeout: 2 * time.Second}})
 	leaf := w.public.leaf(t, "fail.test")
 	tests := []struct {
 		name  string
@@ -153,10 +153,9 @@ func TestServerFailures(t *testing.T) {
 // TestNoHello are tunnels that do not begin with a ClientHello.
 func TestNoHello(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{
-		limits:   Limits{HelloTimeout: 300 * time.Millisecond},
-		snapshot: config.Snapshot{Exclusions: []config.Exclusion{{Pattern: "raw.test", Excluded: true}}},
-	})
+	snapshot := config.Snapshot{Exclusions: []config.Exclusion{{Pattern: "raw.test", Excluded: true}}}
+	patient := newWorld(t, options{snapshot: snapshot})
+	hasty := newWorld(t, options{snapshot: snapshot, limits: Limits{HelloTimeout: 300 * time.Millisecond}})
 	heard := make(chan []byte, 100)
 	port := listen(t, func(conn net.Conn) {
 		b, _ := io.ReadAll(conn)
@@ -193,6 +192,10 @@ func TestNoHello(t *testing.T) {
 	for _, test := range tests {
 		for _, host := range []string{"deep.test", "raw.test"} {
 			t.Run(test.name+" to "+host, func(t *testing.T) {
+				w := patient
+				if strings.Contains(test.cause, "within 300ms") {
+					w = hasty
+				}
 				conn := w.open(host + ":" + port)
 				go func() {
 					io.WriteString(conn, test.send)

@@ -132,7 +132,7 @@ func TestGateTooManyConnections(t *testing.T) {
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{
-		limits:   Limits{IdleTimeout: 400 * time.Millisecond, HalfClosed: 400 * time.Millisecond},
+		limits:   Limits{IdleTimeout: time.Second, HalfClosed: time.Second},
 		snapshot: config.Snapshot{Exclusions: []config.Exclusion{{Pattern: "raw.test", Excluded: true}}},
 	})
 	port := listenTLS(t, &tls.Config{Certificates: []tls.Certificate{w.public.leaf(t, "deep.test", "raw.test")}}, echo)
@@ -143,17 +143,17 @@ func TestIdle(t *testing.T) {
 		}
 		// A byte now and then is enough: the whole takes longer than is
 		// allowed without any.
-		for range 8 {
+		for range 6 {
 			client.Write([]byte("x"))
 			if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
 				t.Fatalf("%s: %v", host, err)
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(250 * time.Millisecond)
 		}
 		if _, err := client.Read(make([]byte, 1)); err == nil {
 			t.Errorf("%s: got a byte from nowhere", host)
 		}
-		failed(t, w.records.next(t), flow.StageRelay, "idle for 400ms")
+		failed(t, w.records.next(t), flow.StageRelay, "idle for 1s")
 	}
 }
 

@@ -164,7 +164,7 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request, s *session, clie
 		// A client that did not wait for our answer.
 		s.early = make([]byte, n)
 		if _, err := buffered.Reader.Read(s.early); err != nil {
-				return requestFailure(fmt.Errorf("reading what came with the request: %w", err))
+			return requestFailure(fmt.Errorf("reading what came with the request: %w", err))
 		}
 	}
 	client.SetDeadline(time.Now().Add(s.limits.HelloTimeout))

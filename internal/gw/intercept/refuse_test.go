@@ -105,7 +105,7 @@ func TestRebinding(t *testing.T) {
 	port := listen(t, func(net.Conn) { reached <- struct{}{} })
 	w.dns.set("rebind.test", "127.0.0.1", "192.0.2.77")
 	next := *w.runtime.Load()
-	next.Limits.DialTimeout = 300 * time.Millisecond
+	next.Limits.DialTimeout = time.Second
 	w.runtime.Store(&next)
 	_, response := w.tunnel("rebind.test:" + port)
 	refusal(t, w, response, http.StatusForbidden, "destination_ip_prohibited", flow.StageDestination, "loopback")
@@ -121,7 +121,7 @@ func TestRebinding(t *testing.T) {
 
 func TestDialFailures(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{limits: Limits{DialTimeout: 500 * time.Millisecond}})
+	w := newWorld(t, options{limits: Limits{DialTimeout: 2 * time.Second}})
 	w.dns.set("missing.test")
 	closed, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
