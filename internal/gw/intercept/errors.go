@@ -22,8 +22,9 @@ import (
 
 // Alerts that only this package sends (RFC 8446, section 6.2).
 const (
-	alertProtocolVersion  uint8 = 70
-	alertUnrecognizedName uint8 = 112
+	alertProtocolVersion      uint8 = 70
+	alertUnsupportedExtension uint8 = 110
+	alertUnrecognizedName     uint8 = 112
 )
 
 // record types and levels of an alert as it goes over the wire.
@@ -31,6 +32,10 @@ const (
 	recordAlert = 0x15
 	levelFatal  = 2
 )
+
+// errEarlyData: whoever resumes a session that it had with the server itself,
+// before it came to use the gateway, is told to begin anew.
+var errEarlyData = errors.New("the client sent early data (0-RTT) for a session that it has with the server, not with the gateway; its next attempt should do without")
 
 // sendAlert ends a connection whose hello was read, and to which nothing was
 // sent yet, with a fatal alert in the clear (RFC 8446, section 6).

@@ -216,6 +216,59 @@ func TestNoHello(t *testing.T) {
 	}
 }
 
+// TestEarlyData: early data is refused by name where it would have to be
+// understood, and passes where nothing has to be.
+func TestEarlyData(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{snapshot: config.Snapshot{Exclusions: []config.Exclusion{{Pattern: "raw.test", Excluded: true}}}})
+	heard := make(chan []byte, 2)
+	port := listen(t, func(conn net.Conn) {
+		b, _ := io.ReadAll(conn)
+		heard <- b
+	})
+	for _, host := range []string{"deep.test", "raw.test"} {
+		sent := withExtension(captureHello(t, host), extensionEarlyData)
+		conn := w.open(host + ":" + port)
+		conn.Write(sent)
+		conn.(*net.TCPConn).CloseWrite()
+		answer, _ := io.ReadAll(conn)
+		r := w.records.next(t)
+		got := <-heard
+		if host == "raw.test" {
+			fine(t, r)
+			if !bytes.Equal(got, sent) {
+				t.Errorf("the server heard %x", got)
+			}
+			continue
+		}
+		failed(t, r, flow.StageHello, "early data (0-RTT)")
+		if len(answer) != 7 || answer[6] != alertUnsupportedExtension || len(got) != 0 {
+			t.Errorf("the client got %x, the server %x", answer, got)
+		}
+	}
+}
+
+// withExtension adds an empty extension to a ClientHello in one record.
+func withExtension(record []byte, id uint16) []byte {
+	out := append(bytes.Clone(record), byte(id>>8), byte(id), 0, 0)
+	longer := func(at, size int) {
+		n := 4
+		for i := at + size - 1; i >= at; i-- {
+			n += int(out[i])
+			out[i] = byte(n)
+			n >>= 8
+		}
+	}
+	longer(3, 2)                               // the record
+	longer(6, 3)                               // the message
+	at := 5 + 4 + 2 + 32                       // behind the random
+	at += 1 + int(out[at])                     // the session id
+	at += 2 + int(out[at])<<8 + int(out[at+1]) // the cipher suites
+	at += 1 + int(out[at])                     // the compression methods
+	longer(at, 2)                              // the extensions
+	return out
+}
+
 // TestOldClient: the profile's lowest version holds for the client, who is told
 // before the server is bothered.
 func TestOldClient(t *testing.T) {

@@ -23,9 +23,10 @@
 // hosts that are excluded from decryption: it would be traffic of an unknown
 // kind that nobody looked at and nobody would hear of. So are protocols in
 // which the server speaks first: they end when the time for the hello is over.
-// Early data (RFC 8446, section 4.2.10) and client certificates are refused
-// too, by name, since crypto/tls has no server side for the one and no second
-// key for the other; sites that need them belong on the exclusion list.
+// Client certificates are refused by name: the gateway cannot prove to be the
+// client, and sites that ask for one belong on the exclusion list. So is early
+// data (RFC 8446, section 4.2.10), which only a client sends that talked to the
+// server without the gateway before.
 //
 // # Use
 //

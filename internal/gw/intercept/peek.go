@@ -61,26 +61,42 @@ func (t *tap) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// extensionEarlyData announces early data (RFC 8446, section 4.2.10).
+const extensionEarlyData = 42
+
+// peeked is what was read from a client that was not answered yet.
+type peeked struct {
+	hello flow.Hello
+	// earlyData tells that the client has sent data behind its hello, under
+	// keys that it shares with the server.
+	earlyData bool
+	bytes     []byte
+}
+
 // peek reads the ClientHello, over as many records and segments as it takes
 // (one with post-quantum key shares takes several), and returns it with all the
 // bytes that were read. The parser is crypto/tls's own: what the decision is
 // about cannot differ from what is later answered.
 //
-// With an error, alert is what crypto/tls would have sent for it; empty where
-// it had nothing to say.
-func peek(conn *net.TCPConn, early []byte) (hello flow.Hello, seen, alert []byte, err error) {
+// With an error, only bytes are valid, and alert is what crypto/tls would have
+// sent for it; empty where it had nothing to say.
+func peek(conn *net.TCPConn, early []byte) (p *peeked, alert []byte, err error) {
 	t := &tap{TCPConn: conn, early: early}
+	p = &peeked{}
 	errSeen := errors.New("seen")
 	parser := tls.Server(t, &tls.Config{
 		GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
-			hello = describeHello(info)
+			p.hello = describeHello(info)
+			p.earlyData = slices.Contains(info.Extensions, extensionEarlyData)
 			return nil, errSeen
 		},
 	})
-	if err := parser.Handshake(); !errors.Is(err, errSeen) {
-		return flow.Hello{}, t.seen, t.held, err
+	err = parser.Handshake()
+	p.bytes = append(t.seen, t.early...)
+	if errors.Is(err, errSeen) {
+		return p, nil, nil
 	}
-	return hello, append(t.seen, t.early...), nil, nil
+	return p, t.held, err
 }
 
 // describeHello takes from a hello what decisions need.

@@ -136,32 +136,32 @@ func (s *session) run(ctx context.Context) *flow.Failure {
 	defer stop()
 	defer s.life.end(nil)
 
-	hello, seen, f := s.hello()
+	client, f := s.peek()
 	if f != nil {
 		return f
 	}
-	if f := s.prepare(ctx, &hello); f != nil {
+	if f := s.prepare(ctx, client); f != nil {
 		return s.alert(f)
 	}
 	if s.decision.Action == policy.NoDecrypt {
-		return s.relayRaw(seen)
+		return s.relayRaw(client.bytes)
 	}
-	client, server, f := s.handshakes(ctx, &hello, seen)
+	clientLeg, serverLeg, f := s.handshakes(ctx, client)
 	if f != nil {
 		return f
 	}
-	return s.relay(client, server)
+	return s.relay(clientLeg, serverLeg)
 }
 
 // handshakes makes both TLS sessions, in the time allowed for both.
-func (s *session) handshakes(ctx context.Context, hello *flow.Hello, seen []byte) (client, server *leg, f *flow.Failure) {
+func (s *session) handshakes(ctx context.Context, p *peeked) (client, server *leg, f *flow.Failure) {
 	ctx, cancel := context.WithTimeout(flow.WithMeter(ctx, &s.meter), s.limits.TLSTimeout)
 	defer cancel()
-	server, presented, f := s.answer(ctx, hello)
+	server, presented, f := s.answer(ctx, &p.hello)
 	if f != nil {
 		return nil, nil, s.alert(f)
 	}
-	client, err := s.present(ctx, seen, presented)
+	client, err := s.present(ctx, p.bytes, presented)
 	if err != nil {
 		return nil, nil, s.unlessCut(clientFailure(err, &s.meter, s.record.Authority))
 	}
@@ -184,26 +184,27 @@ func (s *session) unlessCut(f *flow.Failure) *flow.Failure {
 	return f
 }
 
-// hello reads the ClientHello and all that came with it.
-func (s *session) hello() (flow.Hello, []byte, *flow.Failure) {
+// peek reads the ClientHello and all that came with it.
+func (s *session) peek() (*peeked, *flow.Failure) {
 	s.client.SetReadDeadline(time.Now().Add(s.limits.HelloTimeout))
-	hello, seen, alert, err := peek(s.client, s.early)
+	p, alert, err := peek(s.client, s.early)
 	s.early = nil
 	if err != nil {
-		f := helloFailure(err, len(seen), s.limits)
+		f := helloFailure(err, len(p.bytes), s.limits)
 		if len(alert) > 0 {
 			writeLast(s.client, alert)
 		}
-		return hello, nil, s.unlessCut(f)
+		return nil, s.unlessCut(f)
 	}
 	s.client.SetReadDeadline(time.Time{})
-	s.record.SNI = hello.ServerName
-	return hello, seen, nil
+	s.record.SNI = p.hello.ServerName
+	return p, nil
 }
 
 // prepare decides, having reached the server: the address is part of the
 // facts, and either way the flow needs the connection.
-func (s *session) prepare(ctx context.Context, hello *flow.Hello) *flow.Failure {
+func (s *session) prepare(ctx context.Context, p *peeked) *flow.Failure {
+	hello := &p.hello
 	if err := checkServerName(hello.ServerName); err != nil {
 		return &flow.Failure{Stage: flow.StageHello, Alert: alertUnrecognizedName, Err: err}
 	}
@@ -218,6 +219,9 @@ func (s *session) prepare(ctx context.Context, hello *flow.Hello) *flow.Failure 
 	case policy.Block:
 		return &flow.Failure{Stage: flow.StagePolicy, Alert: flow.AlertAccessDenied, Err: errors.New(s.decision.Reason)}
 	case policy.Decrypt:
+		if p.earlyData {
+			return &flow.Failure{Stage: flow.StageHello, Alert: alertUnsupportedExtension, Err: errEarlyData}
+		}
 		return checkVersions(hello, s.decision.Profile)
 	}
 	return nil
