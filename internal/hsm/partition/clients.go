@@ -289,13 +289,15 @@ type Attachment struct {
 // which the TLS handshake has proved, and by the address it comes from.
 func (h *HSM) Attach(ctx context.Context, fingerprint string, remote netip.AddrPort) (*Attachment, error) {
 	a, err := h.attach(ctx, fingerprint, remote)
-	if err != nil {
-		if jerr := h.recordRefusal("client.attach", fingerprint, remote.String(), err); jerr != nil {
+	if err == nil {
+		return a, nil
+	}
+	if note, recorded := h.strangers.admit(h.now()); recorded {
+		if jerr := h.recordRefusal("client.attach", fingerprint, remote.String(), note, err); jerr != nil {
 			return nil, jerr
 		}
-		return nil, err
 	}
-	return a, nil
+	return nil, err
 }
 
 func (h *HSM) attach(ctx context.Context, fingerprint string, remote netip.AddrPort) (*Attachment, error) {
@@ -370,7 +372,7 @@ func (a *Attachment) OpenSession(name string) (*Session, error) {
 	}
 	p, err := a.h.assigned(c, name)
 	if err != nil {
-		if jerr := a.h.recordRefusal("session.open", a.name, a.remote, err); jerr != nil {
+		if jerr := a.h.recordRefusal("session.open", a.name, a.remote, "", err); jerr != nil {
 			return nil, jerr
 		}
 		return nil, err

@@ -70,6 +70,8 @@ type HSM struct {
 	// costs one core at most.
 	login sync.Mutex
 
+	strangers strangers
+
 	// mu guards the registrations below and addressCheck. Records on disk are
 	// changed first, under mu, so that memory is never ahead of them.
 	mu           sync.RWMutex

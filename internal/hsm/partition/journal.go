@@ -99,10 +99,10 @@ func (h *HSM) recordLogin(ctx context.Context, who Operator, role object.Role, p
 }
 
 // recordRefusal records what a stranger, or a client before its login, was
-// refused.
-func (h *HSM) recordRefusal(act, who, from string, refusal error) error {
+// refused; note is added to its detail.
+func (h *HSM) recordRefusal(act, who, from, note string, refusal error) error {
 	h.log.Warn("refused", "action", act, "client", who, "from", from, "err", refusal)
-	event := audit.Event{Kind: audit.Denied, Action: act, Client: who, Remote: from, Outcome: outcome(refusal), Detail: detail(refusal)}
+	event := audit.Event{Kind: audit.Denied, Action: act, Client: who, Remote: from, Outcome: outcome(refusal), Detail: detail(refusal) + note}
 	if err := h.journal.Append(event); err != nil {
 		return unrecorded(err)
 	}
