@@ -52,7 +52,7 @@ func rulesTable() *element {
 	one := func(name, help string) *element {
 		return members(name, help, only("any")).or("any")
 	}
-	e := entries("rules", "the rules in their order: the first that matches decides; what none matches is not decrypted", objectName(63),
+	e := entries("rules", "the rules in their order: the first that matches decides; what none matches is decrypted under the default profile where it comes through the forward proxy, and relayed as it is where it comes inbound", objectName(63),
 		leaf("action", "what happens to what matches", oneWord("decrypt", "no-decrypt")).need(),
 		choice("type", "what the rule is for; absent: ssl-forward-proxy",
 			container("ssl-forward-proxy", "clients of ours, servers of others"),
