@@ -17,7 +17,9 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"moongate/internal/audit"
 	"moongate/internal/hsm/object"
@@ -109,7 +111,7 @@ func (a args) has(name string) bool {
 var errUsage = errors.New("syntax")
 
 // Run runs one command and prints what comes of it. It returns the result
-// that the closing line shows.
+// that the closing line shows: 0, or 65535 for every failure.
 func (s *Shell) Run(ctx context.Context, req Request) int {
 	err := s.run(ctx, req)
 	if err != nil {
@@ -247,10 +249,17 @@ func (c *command) option(word string) (*option, error) {
 			prefixed = append(prefixed, o)
 		}
 	}
-	if len(prefixed) == 1 {
+	switch len(prefixed) {
+	case 0:
+		return nil, fmt.Errorf("%w: %s is not an option of %s\n%s", errUsage, word, c.words, c.usage())
+	case 1:
 		return prefixed[0], nil
 	}
-	return nil, fmt.Errorf("%w: %s is not an option of %s\n%s", errUsage, word, c.words, c.usage())
+	names := make([]string, len(prefixed))
+	for i, o := range prefixed {
+		names[i] = "-" + o.name
+	}
+	return nil, fmt.Errorf("%w: %s may be %s", errUsage, word, strings.Join(names, " or "))
 }
 
 func (c *command) usage() string {
@@ -278,13 +287,15 @@ func (c *command) usage() string {
 }
 
 func (s *Shell) help(words []string) error {
-	if len(words) > 1 {
-		if cmd, _, err := find(words[1:]); err == nil {
-			fmt.Fprint(s.term, cmd.usage())
-			return nil
-		}
+	if len(words) < 2 {
+		fmt.Fprint(s.term, Help())
+		return nil
 	}
-	fmt.Fprint(s.term, Help())
+	cmd, _, err := find(words[1:])
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(s.term, cmd.usage())
 	return nil
 }
 
@@ -296,6 +307,37 @@ func Help() string {
 		fmt.Fprintf(&b, "  %-26s %s\n", c.words, first)
 	}
 	return b.String()
+}
+
+// Words splits a command line at spaces. A word with spaces is written as a
+// string literal of Go, which strconv.Quote makes: "a b", with \" and \\ for
+// quotation mark and backslash.
+func Words(line string) ([]string, error) {
+	var words []string
+	for {
+		line = strings.TrimLeftFunc(line, unicode.IsSpace)
+		if line == "" {
+			return words, nil
+		}
+		end := strings.IndexFunc(line, unicode.IsSpace)
+		if end < 0 {
+			end = len(line)
+		}
+		word := line[:end]
+		if line[0] == '"' {
+			quoted, err := strconv.QuotedPrefix(line)
+			if err != nil {
+				return nil, fmt.Errorf("%w: a quotation mark is not closed, or holds a backslash that is not doubled: %s", errUsage, line)
+			}
+			if end = len(quoted); end < len(line) && strings.IndexFunc(line[end:], unicode.IsSpace) != 0 {
+				return nil, fmt.Errorf("%w: a space is expected after %s", errUsage, quoted)
+			}
+			if word, err = strconv.Unquote(quoted); err != nil {
+				return nil, fmt.Errorf("%w: %s is no quoted word", errUsage, quoted)
+			}
+		}
+		words, line = append(words, word), line[end:]
+	}
 }
 
 // FileOptions returns which options of the command line name files on the

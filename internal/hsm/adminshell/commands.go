@@ -18,48 +18,43 @@ var (
 	optRole      = option{name: "role", value: "co|cu", required: true, help: "co, the Crypto Officer, or cu, the Crypto User"}
 )
 
-// commands is the whole language, in the order in which help lists it. It is
-// filled in init since the commands' help refers to the table.
-var commands []command
+// commands is the whole language, in the order in which help lists it.
+var commands = []command{
+	{"hsm show", []option{optJSON}, "The appliance, the HSM, its partitions and policies.", (*Shell).hsmShow},
+	{"hsm login", nil, "Log in as the Security Officer until `hsm logout` or the end of the session.", (*Shell).hsmLogin},
+	{"hsm logout", nil, "Log the Security Officer out.", (*Shell).hsmLogout},
 
-func init() {
-	commands = []command{
-		{"hsm show", []option{optJSON}, "The appliance, the HSM, its partitions and policies.", (*Shell).hsmShow},
-		{"hsm login", nil, "Log in as the Security Officer until `hsm logout` or the end of the session.", (*Shell).hsmLogin},
-		{"hsm logout", nil, "Log the Security Officer out.", (*Shell).hsmLogout},
+	{"partition create", []option{{name: "partition", short: "p", value: "LABEL", required: true, help: "label of the new partition"}},
+		"Make an empty partition (Security Officer).", (*Shell).partitionCreate},
+	{"partition list", []option{optJSON}, "Every partition.", (*Shell).partitionList},
+	{"partition show", []option{optPartition, optJSON}, "One partition: roles, clients, state.", (*Shell).partitionShow},
+	{"partition delete", []option{optPartition, optForce}, "Destroy a partition and every key in it (Security Officer).", (*Shell).partitionDelete},
 
-		{"partition create", []option{{name: "partition", short: "p", value: "LABEL", required: true, help: "label of the new partition"}},
-			"Make an empty partition (Security Officer).", (*Shell).partitionCreate},
-		{"partition list", []option{optJSON}, "Every partition.", (*Shell).partitionList},
-		{"partition show", []option{optPartition, optJSON}, "One partition: roles, clients, state.", (*Shell).partitionShow},
-		{"partition delete", []option{optPartition, optForce}, "Destroy a partition and every key in it (Security Officer).", (*Shell).partitionDelete},
+	{"role init", []option{optPartition, optRole}, "Give a partition its Crypto Officer (by the Security Officer) or its Crypto User (by the Crypto Officer).", (*Shell).roleInit},
+	{"role changePw", []option{optPartition, optRole}, "Change a role's password, by its old one.", (*Shell).roleChangePassword},
+	{"role unlock", []option{optPartition, optRole}, "Let a role log in again that too many wrong passwords locked (Security Officer).", (*Shell).roleUnlock},
 
-		{"role init", []option{optPartition, optRole}, "Give a partition its Crypto Officer (by the Security Officer) or its Crypto User (by the Crypto Officer).", (*Shell).roleInit},
-		{"role changePw", []option{optPartition, optRole}, "Change a role's password, by its old one.", (*Shell).roleChangePassword},
-		{"role unlock", []option{optPartition, optRole}, "Let a role log in again that too many wrong passwords locked (Security Officer).", (*Shell).roleUnlock},
+	{"client register", []option{
+		optClient,
+		{name: "ip", value: "ADDRESS", help: "the IP address that the client calls from"},
+		{name: "hostname", short: "h", value: "HOST", help: "or its host name"},
+		{name: "certificate", value: "FILE", file: true, help: "the client's certificate, PEM; without it, ADDRESS.pem or HOST.pem from the HSM's inbox"},
+		{name: "replace", help: "take an existing registration of this name away first"},
+	}, "Admit a client (Security Officer).", (*Shell).clientRegister},
+	{"client delete", []option{optClient, optForce}, "Take a client's registration away and end its connections (Security Officer).", (*Shell).clientDelete},
+	{"client assignPartition", []option{optClient, optPartition}, "Let a client reach a partition (Security Officer).", (*Shell).clientAssign},
+	{"client revokePartition", []option{optClient, optPartition}, "Take a partition from a client and end its connections (Security Officer).", (*Shell).clientRevoke},
+	{"client list", []option{optJSON}, "Every registered client.", (*Shell).clientList},
+	{"client show", []option{optClient, optJSON}, "One client: address and partitions.", (*Shell).clientShow},
+	{"client fingerprint", []option{optClient}, "The SHA-256 of a client's certificate.", (*Shell).clientFingerprint},
 
-		{"client register", []option{
-			optClient,
-			{name: "ip", value: "ADDRESS", help: "the IP address that the client calls from"},
-			{name: "hostname", short: "h", value: "HOST", help: "or its host name"},
-			{name: "certificate", value: "FILE", file: true, help: "the client's certificate, PEM; without it, ADDRESS.pem or HOST.pem from the HSM's inbox"},
-			{name: "replace", help: "take an existing registration of this name away first"},
-		}, "Admit a client (Security Officer).", (*Shell).clientRegister},
-		{"client delete", []option{optClient, optForce}, "Take a client's registration away and end its connections (Security Officer).", (*Shell).clientDelete},
-		{"client assignPartition", []option{optClient, optPartition}, "Let a client reach a partition (Security Officer).", (*Shell).clientAssign},
-		{"client revokePartition", []option{optClient, optPartition}, "Take a partition from a client and end its connections (Security Officer).", (*Shell).clientRevoke},
-		{"client list", []option{optJSON}, "Every registered client.", (*Shell).clientList},
-		{"client show", []option{optClient, optJSON}, "One client: address and partitions.", (*Shell).clientShow},
-		{"client fingerprint", []option{optClient}, "The SHA-256 of a client's certificate.", (*Shell).clientFingerprint},
+	{"ntls show", []option{optJSON}, "The client protocol: address, server certificate.", (*Shell).ntlsShow},
+	{"ntls ipcheck enable", nil, "A client must come from the address it is registered for (Security Officer).", ipcheck(true)},
+	{"ntls ipcheck disable", nil, "A client may come from anywhere (Security Officer).", ipcheck(false)},
+	{"ntls ipcheck show", nil, "Whether the client's address is checked.", (*Shell).ipcheckShow},
 
-		{"ntls show", []option{optJSON}, "The client protocol: address, server certificate.", (*Shell).ntlsShow},
-		{"ntls ipcheck enable", nil, "A client must come from the address it is registered for (Security Officer).", ipcheck(true)},
-		{"ntls ipcheck disable", nil, "A client may come from anywhere (Security Officer).", ipcheck(false)},
-		{"ntls ipcheck show", nil, "Whether the client's address is checked.", (*Shell).ipcheckShow},
-
-		{"audit tail", []option{{name: "entries", short: "n", value: "N", help: "how many; 20 by default"}}, "The newest audit records.", (*Shell).auditTail},
-		{"audit verify", nil, "Check the audit log against its signed checkpoints.", (*Shell).auditVerify},
-	}
+	{"audit tail", []option{{name: "entries", short: "n", value: "N", help: "how many; 20 by default"}}, "The newest audit records.", (*Shell).auditTail},
+	{"audit verify", nil, "Check the audit log against its signed checkpoints.", (*Shell).auditVerify},
 }
 
 func (s *Shell) hsmShow(_ context.Context, a args) error {

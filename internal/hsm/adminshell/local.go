@@ -14,6 +14,8 @@ import (
 	"os/user"
 	"strconv"
 	"sync"
+	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -30,17 +32,30 @@ type message struct {
 	Result *int   `json:"result,omitempty"` // the command's end
 }
 
+// An answer's text is bytes: JSON strings would change what is not UTF-8, and a
+// password is what was typed.
 type answer struct {
-	Text  string `json:"text"`
+	Text  []byte `json:"text,omitempty"`
 	Abort bool   `json:"abort,omitempty"` // there is no answer
 }
 
-// maxLine bounds one line from the caller: a certificate file and some words.
-const maxLine = 256 << 10
+// maxLine bounds a line in bytes, from either side: a certificate file and some
+// words. maxOut bounds what one message prints; escaped, it is six times as
+// long at most.
+const (
+	maxLine = 256 << 10
+	maxOut  = 32 << 10
+)
+
+// maxSocketPath is how long a unix socket's path may be, in bytes (unix(7)).
+const maxSocketPath = 107
 
 // ListenLocal opens the socket for the HSM's own user and root alone. A socket
 // that a stopped HSM left behind is replaced.
 func ListenLocal(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("the administration socket's path %s has %d bytes, at most %d; choose a data directory with a shorter path", path, len(path), maxSocketPath)
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("removing the old administration socket: %w", err)
 	}
@@ -56,17 +71,30 @@ func ListenLocal(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// acceptAgain is the pause after the kernel had no file descriptor to spare.
+const acceptAgain = 100 * time.Millisecond
+
 // ServeLocal serves administrators of this machine until ctx is done, and
-// waits for their sessions to end.
+// waits for their sessions to end. It closes the listener. The error is the
+// listener's, nil after ctx.
 func ServeLocal(ctx context.Context, l net.Listener, a *Appliance) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	defer l.Close()
 	for {
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
 			return nil
+		}
+		var temporary interface{ Temporary() bool }
+		if errors.As(err, &temporary) && temporary.Temporary() {
+			a.Logger.Error("accepting on the administration socket", "err", err)
+			select {
+			case <-time.After(acceptAgain):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("accepting on the administration socket: %w", err)
@@ -117,11 +145,13 @@ func peer(conn *net.UnixConn) (partition.Operator, error) {
 	if credErr != nil {
 		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", credErr)
 	}
-	if uid := int(cred.Uid); uid != 0 && uid != os.Getuid() {
+	if uid := int(cred.Uid); !mayAdminister(uid, os.Getuid()) {
 		return partition.Operator{}, fmt.Errorf("uid %d may not administer this HSM", uid)
 	}
 	return localOperator(int(cred.Uid)), nil
 }
+
+func mayAdminister(uid, own int) bool { return uid == 0 || uid == own }
 
 // LocalOperator is the user that this process runs as.
 func LocalOperator() partition.Operator { return localOperator(os.Getuid()) }
@@ -146,7 +176,7 @@ func newLocalTerminal(conn io.ReadWriter) *localTerminal {
 	return &localTerminal{lines, json.NewEncoder(conn)}
 }
 
-// read decodes one line strictly.
+// read decodes the next line; io.EOF after the last.
 func (t *localTerminal) read(v any) error {
 	if !t.lines.Scan() {
 		if err := t.lines.Err(); err != nil {
@@ -154,16 +184,41 @@ func (t *localTerminal) read(v any) error {
 		}
 		return io.EOF
 	}
-	dec := json.NewDecoder(bytes.NewReader(t.lines.Bytes()))
+	return decode(t.lines.Bytes(), v)
+}
+
+// decode reads a line of the socket: one JSON object, no field that is not
+// known, nothing after it.
+func decode(line []byte, v any) error {
+	if !bytes.HasPrefix(line, []byte("{")) || !utf8.Valid(line) {
+		return errors.New("the line is no JSON object")
+	}
+	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
-	return dec.Decode(v)
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if rest := line[dec.InputOffset():]; len(rest) > 0 {
+		return fmt.Errorf("%d bytes follow the line's object", len(rest))
+	}
+	return nil
 }
 
 func (t *localTerminal) send(m message) error { return t.enc.Encode(m) }
 
 func (t *localTerminal) Write(p []byte) (int, error) {
-	if err := t.send(message{Out: string(p)}); err != nil {
-		return 0, err
+	for written := 0; written < len(p); {
+		part := p[written:]
+		if len(part) > maxOut {
+			part = part[:maxOut]
+			for !utf8.RuneStart(p[written+len(part)]) && len(part) > maxOut-utf8.UTFMax {
+				part = part[:len(part)-1] // a letter is not cut
+			}
+		}
+		if err := t.send(message{Out: string(part)}); err != nil {
+			return written, err
+		}
+		written += len(part)
 	}
 	return len(p), nil
 }
@@ -179,7 +234,7 @@ func (t *localTerminal) Ask(prompt string, secret bool) (string, error) {
 	if a.Abort {
 		return "", errNoAnswer
 	}
-	return a.Text, nil
+	return string(a.Text), nil
 }
 
 var errNoAnswer = errors.New("there was no answer; nothing was changed")
@@ -201,7 +256,8 @@ func DialLocal(path string, term Terminal) (*Caller, error) {
 	return &Caller{conn, newLocalTerminal(conn), term}, nil
 }
 
-// Run runs one command there and returns its result.
+// Run runs one command there and returns its result, 0 or 65535. The error says
+// that the HSM could not be talked to; a command that failed has printed why.
 func (c *Caller) Run(req Request) (int, error) {
 	if err := c.t.enc.Encode(req); err != nil {
 		return 0, fmt.Errorf("sending the command: %w", err)
@@ -216,7 +272,7 @@ func (c *Caller) Run(req Request) (int, error) {
 			return *m.Result, nil
 		case m.Ask != "":
 			text, err := c.term.Ask(m.Ask, m.Secret)
-			if err := c.t.enc.Encode(answer{Text: text, Abort: err != nil}); err != nil {
+			if err := c.t.enc.Encode(answer{Text: []byte(text), Abort: err != nil}); err != nil {
 				return 0, fmt.Errorf("sending the answer: %w", err)
 			}
 		default:
