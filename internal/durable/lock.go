@@ -55,9 +55,11 @@ func NewLock(path string) (*Lock, error) {
 }
 
 // Unlock gives the lock back. The file stays: removing it would let two
-// processes hold locks on two files of one name.
+// processes hold locks on two files of one name. The lock is released by name,
+// not by closing alone: a child that is being started holds the file too,
+// between its fork and its exec.
 func (l *Lock) Unlock() error {
-	if err := errors.Join(l.f.Truncate(0), l.f.Close()); err != nil {
+	if err := errors.Join(l.f.Truncate(0), syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN), l.f.Close()); err != nil {
 		return fmt.Errorf("unlocking: %w", err)
 	}
 	return nil
