@@ -42,18 +42,23 @@ type InitOptions struct {
 }
 
 // Init makes an HSM in a directory that holds none: device root key, store,
-// server certificate. It returns the serial number. What a failed Init leaves
-// behind is completed or refused by the next one, never overwritten.
-func Init(opts InitOptions) (string, error) {
+// server certificate. It returns the serial number. What an Init that failed or
+// was interrupted leaves behind is completed by the next one; an HSM that is
+// whole is refused (object.ErrExists) and left as it is.
+func Init(opts InitOptions) (_ string, err error) {
 	files := In(opts.Dir)
 	if err := durable.Mkdir(opts.Dir); err != nil {
 		return "", fmt.Errorf("making the data directory: %w", err)
 	}
+	defer func() { err = errors.Join(err, handBack(opts.Dir)) }()
 	if err := durable.Mkdir(files.Inbox()); err != nil {
 		return "", fmt.Errorf("making the inbox: %w", err)
 	}
 	policy := mech.Policy{FIPS: opts.FIPS}
 	if err := policy.Ready(); err != nil {
+		return "", err
+	}
+	if err := checkRootKey(files); err != nil {
 		return "", err
 	}
 	root, err := store.LoadOrCreateRootKey(files.RootKey())
@@ -64,7 +69,22 @@ func Init(opts InitOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer st.Close()
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return initialize(st, files, opts, policy)
+}
+
+// initialize makes the HSM's certificate, then the HSM. Until there is an HSM
+// nobody has seen the certificate of an earlier attempt.
+func initialize(st *store.Store, files Files, opts InitOptions, policy mech.Policy) (string, error) {
+	if _, _, err := partition.Identity(st); err == nil {
+		return "", object.Errorf(object.ErrExists, "there is an HSM in %s already; use another data directory", files.dir)
+	} else if object.CodeOf(err) != object.ErrNotInitialized {
+		return "", err
+	}
+	// The store is open here and nowhere else: what a crash left is nobody's.
+	if err := durable.RemoveTemps(files.dir); err != nil {
+		return "", err
+	}
 	if err := makeCertificate(files, opts.Hosts); err != nil {
 		return "", err
 	}
@@ -75,19 +95,23 @@ func Init(opts InitOptions) (string, error) {
 	return serial, err
 }
 
-// makeCertificate writes the server's certificate and key, the key first, and
-// leaves a pair that is there.
+// checkRootKey refuses a store that has lost its root key: a fresh one would
+// not open it.
+func checkRootKey(files Files) error {
+	_, keyErr := os.Stat(files.RootKey())
+	_, storeErr := os.Stat(files.Store())
+	if errors.Is(keyErr, fs.ErrNotExist) && storeErr == nil {
+		return fmt.Errorf("the device root key %s is missing, and nothing else opens %s: put it back", files.RootKey(), files.Store())
+	}
+	return nil
+}
+
+// makeCertificate writes the server's certificate and key, the key first.
 func makeCertificate(files Files, hosts []string) error {
-	if _, err := os.Stat(files.Certificate()); err == nil {
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if len(hosts) == 0 {
+		hosts = []string{"moongate-hsm"}
 	}
-	name := "moongate-hsm"
-	if len(hosts) > 0 {
-		name = hosts[0]
-	}
-	cert, key, err := client.NewCertificate(name, hosts...)
+	cert, key, err := client.NewCertificate(hosts[0], hosts[1:]...)
 	if err != nil {
 		return err
 	}
@@ -120,28 +144,33 @@ var ErrFIPSModule = errors.New("the HSM is in FIPS mode, and this process's Go c
 // Appliance is an HSM that is open in this process.
 type Appliance struct {
 	adminshell.Appliance
+	files       Files
 	certificate tls.Certificate
 	store       *store.Store
 }
 
-// Open opens the HSM in a directory; no other process may have it open.
+// Open opens the HSM in a directory; no other process may have it open. Where
+// none is, or one whose initialisation was interrupted, the error has the code
+// object.ErrNotInitialized; it matches ErrFIPSModule where this process is not
+// in the HSM's mode, and store.ErrRootKey where the root key is another's.
 func Open(opts Options) (*Appliance, error) {
 	files := In(opts.Dir)
+	if err := checkRootKey(files); err != nil {
+		return nil, err
+	}
 	root, err := store.LoadRootKey(files.RootKey())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, object.Errorf(object.ErrNotInitialized, "there is no HSM in %s: %s is missing; run `moongate-hsm init`, or put the key back", opts.Dir, files.RootKey())
+		return nil, object.Errorf(object.ErrNotInitialized, "there is no HSM in %s; run `moongate-hsm init`", opts.Dir)
 	} else if err != nil {
 		return nil, err
 	}
-	a := &Appliance{Appliance: adminshell.Appliance{
+	a := &Appliance{files: files, Appliance: adminshell.Appliance{
 		Version: opts.Version, AuditDir: files.Audit(), Inbox: files.Inbox(), Listen: opts.Listen, Certificate: files.Certificate(), Logger: opts.Logger,
 	}}
-	if a.certificate, err = tls.LoadX509KeyPair(files.Certificate(), files.CertificateKey()); err != nil {
-		return nil, fmt.Errorf("reading the server's certificate: %w", err)
-	}
-	sum := sha256.Sum256(a.certificate.Certificate[0])
-	a.Fingerprint = hex.EncodeToString(sum[:])
-	if a.store, err = store.Open(opts.Dir, root, store.Options{MustExist: true}); err != nil {
+	a.store, err = store.Open(opts.Dir, root, store.Options{MustExist: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, object.Errorf(object.ErrNotInitialized, "the HSM in %s was not made whole: %s is missing; run `moongate-hsm init` again, or put it back", opts.Dir, files.Store())
+	} else if err != nil {
 		return nil, err
 	}
 	if err := a.open(opts); err != nil {
@@ -158,6 +187,15 @@ func (a *Appliance) open(opts Options) error {
 	if err := policy.Ready(); err != nil {
 		return fmt.Errorf("%w: %w", ErrFIPSModule, err)
 	}
+	// The store is open here and nowhere else: what a crash left is nobody's.
+	if err := durable.RemoveTemps(a.files.dir); err != nil {
+		return err
+	}
+	if a.certificate, err = tls.LoadX509KeyPair(a.files.Certificate(), a.files.CertificateKey()); err != nil {
+		return fmt.Errorf("reading the server's certificate, which clients pin: %w; put it back", err)
+	}
+	sum := sha256.Sum256(a.certificate.Certificate[0])
+	a.Fingerprint = hex.EncodeToString(sum[:])
 	a.Journal, err = audit.Open(a.AuditDir, audit.Options{
 		Origin: "moongate-hsm/" + serial, Logger: opts.Logger, AcceptLoss: opts.AcceptAuditLoss,
 	})
@@ -174,7 +212,7 @@ func (a *Appliance) Close() error {
 	if a.Journal != nil {
 		err = a.Journal.Close()
 	}
-	return errors.Join(err, a.store.Close())
+	return errors.Join(err, a.store.Close(), handBack(a.files.dir))
 }
 
 // Run serves an HSM until ctx is done: clients on opts.Listen, administrators
