@@ -107,6 +107,9 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, s *session) (f *
 	if cut {
 		f = exchange.failure(errors.New("the client closed the connection within the answer"))
 	}
+	if cause := s.life.why(); cause != nil && f == nil {
+		f = exchange.failure(cause) // a tunnel was cut, which a ReverseProxy does not tell
+	}
 	if server := exchange.server.Load(); server != nil {
 		s.record.Server = server.String()
 	}
@@ -150,10 +153,20 @@ func plainTarget(r *http.Request) (Target, error) {
 	return target, nil
 }
 
+// errUpgradedTLS ends a tunnel that was opened to get TLS past inspection.
+var errUpgradedTLS = errors.New("TLS within a connection that was upgraded to WebSocket: tunnels for TLS are opened by CONNECT")
+
 // rewrite makes the outgoing request: the client's, but for the hop-by-hop
 // fields (RFC 9110, section 7.6.1), which are gone already, and Via.
 func rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
+	// WebSocket is the one protocol that clients upgrade to in earnest; TLS
+	// (RFC 2817) and any other would pass unseen. A server that is not asked
+	// goes on in HTTP/1.1 (RFC 9110, section 7.8).
+	if !strings.EqualFold(out.Header.Get("Upgrade"), "websocket") {
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection")
+	}
 	// What a ReverseProxy leaves out as hostile to the server behind it, a
 	// forward proxy has no opinion on.
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
@@ -199,6 +212,7 @@ func (e *exchange) modify(response *http.Response) error {
 	body := &countedBody{ReadCloser: response.Body, exchange: e, down: true}
 	response.Body = body
 	if tunnel, ok := body.ReadCloser.(io.ReadWriteCloser); ok && response.StatusCode == http.StatusSwitchingProtocols {
+		e.session.record.Reason = "plain HTTP, upgraded to WebSocket"
 		response.Body = &countedTunnel{countedBody: body, tunnel: tunnel}
 	}
 	return nil
@@ -228,9 +242,17 @@ func (b *countedBody) Read(p []byte) (int, error) {
 type countedTunnel struct {
 	*countedBody
 	tunnel io.ReadWriteCloser
+	begun  bool // the client has sent something; of the goroutine that writes
 }
 
+// Write passes on what the client sends, which no frame of WebSocket begins as
+// TLS does (RFC 6455, section 5.2: opcode 6 is reserved).
 func (t *countedTunnel) Write(p []byte) (int, error) {
+	if !t.begun && len(p) > 0 && p[0] == recordHandshake {
+		t.exchange.session.life.end(errUpgradedTLS)
+		return 0, errUpgradedTLS
+	}
+	t.begun = t.begun || len(p) > 0
 	n, err := t.tunnel.Write(p)
 	t.exchange.session.up.Add(int64(n))
 	return n, err

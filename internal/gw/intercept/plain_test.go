@@ -176,3 +176,110 @@ func TestPlainStreams(t *testing.T) {
 	client.CloseIdleConnections()
 	w.records.next(t)
 }
+
+// TestPlainUpgrades: WebSocket alone is a tunnel. Others (TLS above all, RFC
+// 2817) would carry what nobody looks at under the name of plain HTTP; a field
+// that is left out makes servers go on in HTTP/1.1 (RFC 9110, section 7.8).
+func TestPlainUpgrades(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	got := make(chan string, 20)
+	saw := func() string {
+		t.Helper()
+		select {
+		case s := <-got:
+			return s
+		case <-time.After(patience):
+			t.Fatal("the server saw nothing")
+			return ""
+		}
+	}
+	port := listen(t, func(conn net.Conn) {
+		buffered := bufio.NewReader(conn)
+		r, err := http.ReadRequest(buffered)
+		if err != nil {
+			return
+		}
+		protocol := r.Header.Get("Upgrade")
+		if got <- protocol; protocol == "" {
+			io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+		first := make([]byte, 4)
+		n, _ := io.ReadFull(buffered, first)
+		if got <- string(first[:n]); n > 0 {
+			conn.Write(first[:n])
+		}
+	})
+	ask := func(protocol, first string) string {
+		t.Helper()
+		conn := w.dial()
+		conn.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(conn, "GET http://up.test:%s/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", port, protocol)
+		buffered := bufio.NewReader(conn)
+		response, err := http.ReadResponse(buffered, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusSwitchingProtocols {
+			conn.Close()
+			return response.Status
+		}
+		io.WriteString(conn, first)
+		answer := make([]byte, len(first))
+		n, _ := io.ReadFull(buffered, answer)
+		conn.Close()
+		return string(answer[:n])
+	}
+	for _, protocol := range []string{"TLS/1.0", "h2c", "anything", "websocket, TLS/1.2"} {
+		if status := ask(protocol, "tls?"); status != "204 No Content" {
+			t.Errorf("%s: the client got %q", protocol, status)
+		}
+		if asked := saw(); asked != "" {
+			t.Fatalf("%s: the server was asked for %q", protocol, asked)
+		}
+		fine(t, w.records.next(t))
+	}
+
+	if echo := ask("WebSocket", "ping"); echo != "ping" {
+		t.Errorf("WebSocket: the client got %q", echo)
+	}
+	if protocol, first := saw(), saw(); protocol != "WebSocket" || first != "ping" {
+		t.Errorf("WebSocket: the server got %q, %q", protocol, first)
+	}
+	if r := w.records.next(t); r.Reason != "plain HTTP, upgraded to WebSocket" {
+		t.Errorf("record: %+v", r)
+	}
+
+	// TLS all the same, by a client and a server that know of each other.
+	if echo := ask("websocket", "\x16\x03\x01\x00"); echo != "" {
+		t.Errorf("TLS: the client got %q", echo)
+	}
+	if saw(); saw() != "" {
+		t.Error("TLS: the server got a ClientHello")
+	}
+	failed(t, w.records.next(t), flow.StageRelay, "TLS within a connection that was upgraded to WebSocket")
+}
+
+// TestRecordsHoldNoURL: a request that is refused leaves neither its user's
+// name, path and query in the record, nor a record of any size.
+func TestRecordsHoldNoURL(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	for _, request := range []string{
+		"GET http://user:secret@plain.test/secret?token=secret",
+		"GET https://plain.test/secret?token=secret",
+		"GET http://0/" + strings.Repeat("secret", 9000),
+		"GET http://" + strings.Repeat("secret", 9000) + "/",
+		"CONNECT " + strings.Repeat("a", 9000) + ".secret:443",
+	} {
+		conn := w.dial()
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", request)
+		io.Copy(io.Discard, conn)
+		r := w.records.next(t)
+		if len(r.Target) > 300 || len(r.FailureCause) > 2000 || strings.Contains(r.Target, ":secret") || strings.Contains(r.Target, "/") {
+			t.Errorf("%.60s: target %.100q (%d bytes), cause of %d bytes", request, r.Target, len(r.Target), len(r.FailureCause))
+		}
+	}
+}

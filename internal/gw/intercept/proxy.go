@@ -119,11 +119,23 @@ func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		panic("intercept: a request without the connection that ConnContext gave it")
 	}
-	s := p.newSession(p.options.Runtime.Load(), flow.Forward, client.RemoteAddr(), r.RequestURI)
+	s := p.newSession(p.options.Runtime.Load(), flow.Forward, client.RemoteAddr(), asked(r))
 	s.client = client.TCPConn
 	if p.serveFlow(w, r, s, client) {
 		panic(http.ErrAbortHandler) // net/http's way to break a connection off
 	}
+}
+
+// asked is what a record says of the target until the request was understood:
+// of a URL the host alone, since user, path and query are its client's
+// business, and never more than a target can have, since a record must not
+// be as long as a client likes.
+func asked(r *http.Request) string {
+	target := r.URL.Host
+	if r.Method == http.MethodConnect {
+		target = r.RequestURI
+	}
+	return target[:min(len(target), maxName+len(".:65535"))]
 }
 
 // serveFlow takes a request to its record. It reports whether the answer broke
