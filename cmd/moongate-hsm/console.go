@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 )
@@ -29,9 +31,7 @@ func (c *console) Write(p []byte) (int, error) { return os.Stdout.Write(p) }
 func (c *console) Ask(prompt string, secret bool) (string, error) {
 	fmt.Fprint(os.Stderr, prompt)
 	if secret && c.interactive {
-		line, err := term.ReadPassword(int(os.Stdin.Fd()))
-		fmt.Fprintln(os.Stderr)
-		return string(line), err
+		return askUnseen(int(os.Stdin.Fd()))
 	}
 	line, err := c.line()
 	if !c.interactive {
@@ -41,6 +41,31 @@ func (c *console) Ask(prompt string, secret bool) (string, error) {
 		return "", errors.New("standard input ended where an answer was expected")
 	}
 	return line, err
+}
+
+// askUnseen reads a line of the terminal without echo, and turns echo on again
+// also where a signal ends the program meanwhile.
+func askUnseen(fd int) (string, error) {
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", err
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-ended:
+			term.Restore(fd, before)
+			os.Exit(fail(errors.New("interrupted")))
+		case <-done:
+		}
+	}()
+	defer close(done)
+	defer signal.Stop(ended)
+	line, err := term.ReadPassword(fd)
+	fmt.Fprintln(os.Stderr)
+	return string(line), err
 }
 
 func (c *console) askTwice(prompt string) (string, error) {

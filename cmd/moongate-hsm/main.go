@@ -19,6 +19,7 @@ import (
 	"moongate/internal/audit"
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/daemon"
+	"moongate/internal/hsm/object"
 )
 
 var version = "unknown" // set by the linker
@@ -36,6 +37,8 @@ Usage:
 The data directory is -data, or $MOONGATE_DATA/hsm, or ./data/hsm. Commands
 reach the running HSM, or open its files where it is not running. Passwords are
 asked for; without a terminal they are read from standard input, a line each.
+In the shell a word with spaces is quoted: "a b". The exit status is 0 for
+success, 1 for a failure, 3 where the data directory holds no HSM.
 
 Commands (abbreviated while unique; add -help for one's options):
 `
@@ -96,8 +99,15 @@ func dataDir(argv []string) (string, []string, error) {
 	return filepath.Join(top, "hsm"), argv, nil
 }
 
+// exitNoHSM is the exit status of what needs an HSM where there is none, or one
+// that was not made whole: `moongate-hsm init` is what to do.
+const exitNoHSM = 3
+
 func fail(err error) int {
 	fmt.Fprintln(os.Stderr, "moongate-hsm:", err)
+	if object.CodeOf(err) == object.ErrNotInitialized {
+		return exitNoHSM
+	}
 	return 1
 }
 
@@ -151,6 +161,7 @@ func serve(dir string, argv []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it at once
 	err := daemon.Run(ctx, daemon.Options{
 		Dir: dir, Listen: *listen, Version: version, AcceptAuditLoss: *accept,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
@@ -269,15 +280,17 @@ func shell(dir string) int {
 		} else if err != nil {
 			return fail(err)
 		}
-		words := strings.Fields(line)
-		switch {
-		case len(words) == 0 || strings.HasPrefix(words[0], "#"):
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
 			continue
-		case words[0] == "exit" || words[0] == "quit":
+		}
+		if line == "exit" || line == "quit" {
 			return 0
 		}
-		code, err := runLine(ex, words)
+		words, err := adminshell.Words(line)
+		code := 1
 		if err != nil {
+			fail(err)
+		} else if code, err = runLine(ex, words); err != nil {
 			return fail(err)
 		}
 		if code != 0 && !term.interactive {
@@ -287,16 +300,17 @@ func shell(dir string) int {
 }
 
 // runLine reads the files that the line names and runs it. The exit code is 1
-// for every failure: a process has only 8 bits for 65535.
+// for every failure: a process has only 8 bits for 65535. The error says that
+// the HSM could not be talked to.
 func runLine(ex *executor, words []string) (int, error) {
 	req := adminshell.Request{Words: words, Files: map[string][]byte{}}
 	for option, path := range adminshell.FileOptions(words) {
 		content, err := os.ReadFile(path)
 		if err != nil {
-			return 1, fmt.Errorf("-%s: %w", option, err)
+			return fail(fmt.Errorf("-%s: %w", option, err)), nil
 		}
 		if len(content) > maxFile {
-			return 1, fmt.Errorf("-%s: %s has %d bytes, at most %d", option, path, len(content), maxFile)
+			return fail(fmt.Errorf("-%s: %s has %d bytes, at most %d", option, path, len(content), maxFile)), nil
 		}
 		req.Files[option] = content
 	}
