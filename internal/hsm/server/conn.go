@@ -28,8 +28,7 @@ type conn struct {
 	raw    net.Conn
 	tls    *tls.Conn
 	remote netip.AddrPort
-	quick  *pool
-	slow   *pool
+	pools  *[paces]*pool
 
 	// Set by serve before any request runs, and not changed after.
 	peer   Peer
@@ -61,15 +60,14 @@ type conn struct {
 	ended    bool      // the connection is cut; guarded by mu
 }
 
-func newConn(s *Server, raw net.Conn, from netip.AddrPort, quick, slow *pool) *conn {
+func newConn(s *Server, raw net.Conn, from netip.AddrPort, pools *[paces]*pool) *conn {
 	c := &conn{
 		server:   s,
 		log:      s.log.With("remote", from),
 		raw:      raw,
 		tls:      tls.Server(raw, s.tls),
 		remote:   from,
-		quick:    quick,
-		slow:     slow,
+		pools:    pools,
 		sessions: sessions{limit: s.options.MaxSessions},
 		wake:     make(chan struct{}, 1),
 	}
@@ -261,14 +259,12 @@ func (c *conn) read() error {
 			return errDrained
 		}
 		c.requests.Add(1)
-		switch {
-		case head.Op == wire.OpPing:
+		if head.Op == wire.OpPing {
 			r.run() // says that the connection is alive, however busy the HSM
-		case slow(head.Op):
-			c.slow.submit(&c.tenant.slow, r)
-		default:
-			c.quick.submit(&c.tenant.quick, r)
+			continue
 		}
+		at := paceOf(head.Op)
+		c.pools[at].submit(&c.tenant.lanes[at], r)
 	}
 }
 

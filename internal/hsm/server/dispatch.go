@@ -17,15 +17,25 @@ var done = &wire.Empty{}
 // malformed is the error of a body that no client of ours sends.
 type malformed struct{ error }
 
-// slow reports whether a request may take long (key generation, a password's
-// derivation, a sync to disk) and so goes to the pool that does not hold up
-// signatures.
-func slow(op wire.Op) bool {
+// pace is how long a request may take, and by that the pool that it runs in:
+// what is slow must not hold up signatures.
+type pace int
+
+const (
+	quick pace = iota // a signature, at most
+	slow              // a password's derivation, a sync to disk, a search
+	heavy             // seconds of computing: RSA keys are found by trying
+	paces
+)
+
+func paceOf(op wire.Op) pace {
 	switch op {
 	case wire.OpSign, wire.OpEncrypt, wire.OpDecrypt, wire.OpGet, wire.OpRandom:
-		return false
+		return quick
+	case wire.OpGenerate:
+		return heavy
 	}
-	return true
+	return slow
 }
 
 // answerBound is the most that an answer may hold, charged to a connection's

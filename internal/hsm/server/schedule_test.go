@@ -1,9 +1,12 @@
 package server
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+
+	"moongate/internal/hsm/wire"
 )
 
 type jobFunc func()
@@ -56,6 +59,24 @@ func TestNoClientHoldsEveryWorker(t *testing.T) {
 	wait(t, ran, "a request of another client")
 	close(release)
 	p.close()
+}
+
+// TestGenerationHoldsUpNobody: finding primes computes for seconds, and may
+// take half of the processors at most.
+func TestGenerationHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	for op := range wire.Op(256) {
+		if got := paceOf(op) == heavy; got != (op == wire.OpGenerate) {
+			t.Errorf("%v is heavy: %v", op, got)
+		}
+	}
+	s, err := New(Options{Backend: newDevice(t), Certificate: newCertificate(t, "hsm")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if limit := max(1, runtime.GOMAXPROCS(0)/2); s.options.HeavyWorkers != limit {
+		t.Errorf("%d generations at a time, want %d", s.options.HeavyWorkers, limit)
+	}
 }
 
 func TestFIFOKeepsOrderAndMemory(t *testing.T) {

@@ -32,8 +32,9 @@ type Options struct {
 	MaxInFlight             int // requests of one connection; 128
 	MaxBuffered             int // bytes of one connection's requests and answers; 8 MiB
 
-	Workers     int // requests that run at once; twice the CPUs, 4 at least
-	SlowWorkers int // the same for slow ones (see slow); the CPUs, 4 at least
+	Workers      int // requests that run at once; twice the CPUs, 4 at least
+	SlowWorkers  int // the same for those that wait (see paceOf); the CPUs, 4 at least
+	HeavyWorkers int // the same for those that compute for long; half the CPUs, 1 at least
 
 	HandshakeTimeout time.Duration // from accept to the answer of Hello; 10 s
 	IdleTimeout      time.Duration // between frames; 5 min
@@ -58,8 +59,7 @@ type Server struct {
 // tenant is what a client's connections share.
 type tenant struct {
 	conns int // guarded by Server.mu
-	quick lane
-	slow  lane
+	lanes [paces]lane
 }
 
 // New returns a server. The error says what of the options cannot work.
@@ -88,6 +88,7 @@ func New(o Options) (*Server, error) {
 		{&o.MaxBuffered, 8 << 20},
 		{&o.Workers, max(4, 2*cpus)},
 		{&o.SlowWorkers, max(4, cpus)},
+		{&o.HeavyWorkers, max(1, cpus/2)},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.fallback
@@ -140,12 +141,15 @@ func tlsConfig(certificate tls.Certificate) *tls.Config {
 // started has ended when it returns. The error is the listener's, nil after
 // ctx. A Server serves once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	quick, slow := newPool(s.options.Workers), newPool(s.options.SlowWorkers)
+	pools := &[paces]*pool{
+		quick: newPool(s.options.Workers), slow: newPool(s.options.SlowWorkers), heavy: newPool(s.options.HeavyWorkers),
+	}
 	var connections sync.WaitGroup
 	defer func() {
 		connections.Wait()
-		quick.close()
-		slow.close()
+		for _, p := range pools {
+			p.close()
+		}
 	}()
 	// Connections are told to end whichever way the accepting does.
 	ctx, cancel := context.WithCancel(ctx)
@@ -176,7 +180,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			raw.Close()
 			continue
 		}
-		c := newConn(s, raw, from, quick, slow)
+		c := newConn(s, raw, from, pools)
 		connections.Go(func() { c.serve(ctx) })
 	}
 }
