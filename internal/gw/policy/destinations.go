@@ -168,9 +168,11 @@ var (
 		netip.MustParseAddr("168.63.129.16"),   // Azure
 	}
 
-	nat64      = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052, section 2.1
-	sixToFour  = netip.MustParsePrefix("2002::/16")    // RFC 3056, section 2
-	compatible = netip.MustParsePrefix("::/96")        // RFC 4291, section 2.5.5.1
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")    // RFC 6052, section 2.1
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48")  // RFC 8215: a site's own, read as a /96
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765, section 2.1
+	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056, section 2
+	compatible = netip.MustParsePrefix("::/96")           // RFC 4291, section 2.5.5.1
 )
 
 // embedded returns the IPv4 address that an IPv6 address stands for on a
@@ -180,7 +182,7 @@ func embedded(a netip.Addr) (netip.Addr, bool) {
 	switch {
 	case !a.Is6():
 		return netip.Addr{}, false
-	case nat64.Contains(a), compatible.Contains(a):
+	case nat64.Contains(a), localNAT64.Contains(a), translated.Contains(a), compatible.Contains(a):
 		return netip.AddrFrom4([4]byte(b[12:])), true
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6])), true

@@ -211,6 +211,8 @@ func TestDestinations(t *testing.T) {
 		{"a.example", "[::ffff:127.0.0.1]:443", "loopback"},
 		{"a.example", "[::127.0.0.1]:443", "loopback"},
 		{"a.example", "[64:ff9b::7f00:1]:443", "loopback"},
+		{"a.example", "[64:ff9b:1::7f00:1]:443", "loopback"},
+		{"a.example", "[::ffff:0:7f00:1]:443", "loopback"},
 		{"a.example", "[2002:7f00:1::]:443", "loopback"},
 		{"a.example", "0.0.0.0:443", "unspecified"},
 		{"a.example", "0.1.2.3:443", "unspecified"},
