@@ -194,6 +194,10 @@ func (p *partition) add(h *HSM, objects ...*object.Object) error {
 		o.Attributes = o.Attributes.With(object.Number(object.AttrCreated, uint64(h.now().Unix())))
 	}
 	return p.commit(h, func(tx *store.Tx, key *store.PartitionKey) error {
+		// changes is held: nothing else adds meanwhile.
+		if there := p.count(); there+len(objects) > h.maxObjects {
+			return object.Errorf(object.ErrBusy, "partition %s holds %d objects, and at most %d fit; delete some first", p.label, there, h.maxObjects)
+		}
 		for _, o := range objects {
 			if _, err := tx.PutObject(p.id, key, o); err != nil {
 				return err

@@ -14,6 +14,7 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -47,6 +48,9 @@ type Options struct {
 	Now func() time.Time
 	// NewKDF chooses how a new password is derived; nil is mech.NewKDF.
 	NewKDF func(mech.Policy) mech.KDF
+	// MaxObjects is how many objects one partition may hold, so that no Crypto
+	// Officer fills everybody's memory and disk; 0 is the constant MaxObjects.
+	MaxObjects int
 	// LookupHost resolves a registered host name; nil is the system's resolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -60,6 +64,8 @@ type HSM struct {
 	now     func() time.Time
 	newKDF  func(mech.Policy) mech.KDF
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	maxObjects int
 
 	label, serial string
 	created       time.Time
@@ -85,6 +91,8 @@ type HSM struct {
 const (
 	MaxPartitions = 100
 	MaxClients    = 1000
+	// MaxObjects is the default of Options.MaxObjects.
+	MaxObjects = 50_000
 	maxName       = 64
 )
 
@@ -123,7 +131,7 @@ func Open(opts Options) (*HSM, error) {
 	}
 	h := &HSM{
 		store: opts.Store, journal: opts.Journal, log: opts.Logger, now: opts.Now,
-		newKDF: opts.NewKDF, lookup: opts.LookupHost,
+		newKDF: opts.NewKDF, lookup: opts.LookupHost, maxObjects: cmp.Or(opts.MaxObjects, MaxObjects),
 		clients: map[string]*clientRecord{}, partitions: map[object.ID]*partition{},
 		disconnect: func(string) {},
 	}

@@ -162,6 +162,22 @@ func TestDestroyedIsGone(t *testing.T) {
 	}
 }
 
+func TestPartitionIsFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.maxObjects = 4
+	s := w.session(object.RoleCryptoOfficer)
+	_, id := w.newKey(s)
+	w.newKey(s)
+	_, _, err := s.Generate(t.Context(), newOp(), ec, p256, nil)
+	wantCode(t, err, object.ErrBusy)
+	must(t, s.Destroy(t.Context(), newOp(), id))
+	_, _, err = s.Generate(t.Context(), newOp(), ec, p256, nil) // a pair needs two places
+	wantCode(t, err, object.ErrBusy)
+	_, _, err = s.Generate(t.Context(), newOp(), aes, nil, object.New(object.Number(object.AttrValueLen, 32)))
+	must(t, err)
+}
+
 func TestFindPagesByHandle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
