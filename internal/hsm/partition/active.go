@@ -71,13 +71,6 @@ func (p *partition) active() bool {
 	return p.logins > 0
 }
 
-// count is how many objects the partition holds, while it is active.
-func (p *partition) count() int {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return len(p.objects)
-}
-
 // insert needs mu. It replaces an entry that is there: a partition that fell
 // asleep and woke up between a change's commit and its showing has read the
 // object already.

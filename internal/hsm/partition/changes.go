@@ -193,11 +193,7 @@ func (p *partition) add(h *HSM, objects ...*object.Object) error {
 	for _, o := range objects {
 		o.Attributes = o.Attributes.With(object.Number(object.AttrCreated, uint64(h.now().Unix())))
 	}
-	return p.commit(h, func(tx *store.Tx, key *store.PartitionKey) error {
-		// changes is held: nothing else adds meanwhile.
-		if there := p.count(); there+len(objects) > h.maxObjects {
-			return object.Errorf(object.ErrBusy, "partition %s holds %d objects, and at most %d fit; delete some first", p.label, there, h.maxObjects)
-		}
+	return p.commit(h, len(objects), func(tx *store.Tx, key *store.PartitionKey) error {
 		for _, o := range objects {
 			if _, err := tx.PutObject(p.id, key, o); err != nil {
 				return err
@@ -213,7 +209,7 @@ func (p *partition) add(h *HSM, objects ...*object.Object) error {
 
 func (p *partition) alter(h *HSM, id object.ID, t object.Template) error {
 	var fresh *object.Object
-	return p.commit(h, func(tx *store.Tx, key *store.PartitionKey) error {
+	return p.commit(h, 0, func(tx *store.Tx, key *store.PartitionKey) error {
 		var err error
 		if fresh, err = tx.Object(p.id, key, id); err != nil {
 			return err
@@ -226,14 +222,15 @@ func (p *partition) alter(h *HSM, id object.ID, t object.Template) error {
 }
 
 func (p *partition) destroy(h *HSM, id object.ID) error {
-	return p.commit(h, func(tx *store.Tx, _ *store.PartitionKey) error {
+	return p.commit(h, 0, func(tx *store.Tx, _ *store.PartitionKey) error {
 		_, err := tx.DeleteObject(p.id, id)
 		return err
 	}, func() { p.remove(id) })
 }
 
-// commit changes the store, then the memory, one change at a time.
-func (p *partition) commit(h *HSM, change func(*store.Tx, *store.PartitionKey) error, show func()) error {
+// commit changes the store, then the memory, one change at a time; adds is how
+// many objects it makes.
+func (p *partition) commit(h *HSM, adds int, change func(*store.Tx, *store.PartitionKey) error, show func()) error {
 	p.changes.Lock()
 	defer p.changes.Unlock()
 	p.mu.RLock()
@@ -241,9 +238,12 @@ func (p *partition) commit(h *HSM, change func(*store.Tx, *store.PartitionKey) e
 		p.mu.RUnlock()
 		return object.Errorf(object.ErrNotLoggedIn, "nobody is logged in to partition %s", p.label)
 	}
-	key := *p.key
+	key, there := *p.key, len(p.objects)
 	p.mu.RUnlock()
 	defer clear(key[:])
+	if adds > 0 && there+adds > h.maxObjects {
+		return object.Errorf(object.ErrBusy, "partition %s holds %d objects, and at most %d fit; delete some first", p.label, there, h.maxObjects)
+	}
 	err := h.store.Update(func(tx *store.Tx) error { return change(tx, &key) })
 	if errors.Is(err, store.ErrNotFound) {
 		return object.Errorf(object.ErrObjectNotFound, "it is gone from partition %s", p.label)

@@ -93,7 +93,7 @@ const (
 	MaxClients    = 1000
 	// MaxObjects is the default of Options.MaxObjects.
 	MaxObjects = 50_000
-	maxName       = 64
+	maxName    = 64
 )
 
 // Initialize makes an HSM in an empty store: its label, serial number and
