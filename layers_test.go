@@ -17,6 +17,8 @@ import (
 var layers = map[string][]string{
 	// Leaves.
 	"internal/durable": {},
+	// harden is the first thing that both daemons do.
+	"internal/harden": {},
 	// selfsign asks a crypto.Signer for one signature: cmu and embedded share it.
 	"internal/selfsign": {},
 	"internal/audit":    {"internal/durable"},
@@ -31,7 +33,7 @@ var layers = map[string][]string{
 	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/object", "internal/audit"},
 	// client only for the certificate that both ends of a pinned connection
 	// have: it is made in one place.
-	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "client"},
+	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "client"},
 
 	// The client of an HSM: what any Go program may use.
 	"client": {"internal/hsm/wire", "internal/hsm/object"},
@@ -48,7 +50,7 @@ var layers = map[string][]string{
 	"internal/gw/inbound":   {"internal/gw/certstore", "internal/gw/flow"},
 	"internal/gw/flowlog":   {"internal/gw/flow", "internal/durable"},
 	"internal/gw/intercept": {"internal/gw/flow", "internal/gw/policy"},
-	"internal/gw/daemon":    {"internal/gw/...", "client", "internal/durable"},
+	"internal/gw/daemon":    {"internal/gw/...", "client", "internal/durable", "internal/harden"},
 
 	// Programs only wire.
 	"cmd/moongate-hsm": {"internal/hsm/...", "internal/audit", "internal/durable"},

@@ -21,6 +21,7 @@ import (
 	"moongate/internal/gw/flowlog"
 	"moongate/internal/gw/intercept"
 	"moongate/internal/gw/keys"
+	"moongate/internal/harden"
 )
 
 // Options say how Run runs a gateway.
@@ -49,6 +50,7 @@ func Check(path string) ([]string, error) {
 // Run runs a gateway until ctx is done: then it takes no more connections and
 // lets those under way end.
 func Run(ctx context.Context, opts Options) error {
+	harden.Memory(opts.Logger)
 	files := In(opts.Dir)
 	lock, err := durable.NewLock(filepath.Join(opts.Dir, "lock"))
 	if errors.Is(err, durable.ErrLocked) {

@@ -21,6 +21,7 @@ import (
 	"moongate/client"
 	"moongate/internal/audit"
 	"moongate/internal/durable"
+	"moongate/internal/harden"
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
@@ -218,7 +219,7 @@ func (a *Appliance) Close() error {
 // Run serves an HSM until ctx is done: clients on opts.Listen, administrators
 // of this machine on the socket.
 func Run(ctx context.Context, opts Options) (err error) {
-	harden(opts.Logger)
+	harden.Memory(opts.Logger)
 	a, err := Open(opts)
 	if err != nil {
 		return err
