@@ -76,8 +76,11 @@ func noMore(flags *flag.FlagSet) error {
 	return nil
 }
 
+// interrupted ends with the first signal; the second one ends the program.
 func interrupted() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 func up(argv []string) error {

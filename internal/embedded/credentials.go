@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"moongate/internal/durable"
@@ -20,13 +21,18 @@ type Credentials map[string]string
 // loadOrMakeCredentials reads the credentials file, lines of name=value in
 // mode 0600, or makes it with fresh random passwords. It is written before
 // anything is made that needs it, so that no crash leaves an HSM whose
-// passwords nobody knows.
-func loadOrMakeCredentials(path string) (Credentials, error) {
+// passwords nobody knows: where there is an HSM without it, somebody took it
+// away, and fresh passwords would only lock the HSM's roles.
+func loadOrMakeCredentials(l layout) (Credentials, error) {
+	path := l.credentials()
 	c, err := ReadCredentials(path)
 	if err == nil {
 		return c, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if exists(l.hsmRootKey()) {
+		return nil, fmt.Errorf("%s is missing, and it holds the passwords of the HSM in %s: put it back, or remove the whole data directory to begin anew", path, l.hsm())
 	}
 	c = Credentials{}
 	var b strings.Builder
@@ -40,17 +46,27 @@ func loadOrMakeCredentials(path string) (Credentials, error) {
 	return c, nil
 }
 
-// ReadCredentials reads what loadOrMakeCredentials wrote.
+// ReadCredentials reads the passwords that the first start made up. The error
+// matches fs.ErrNotExist where there are none yet, and quotes no line.
 func ReadCredentials(path string) (Credentials, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading credentials: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("reading credentials: %s has mode %v: others can reach it; if it is still secret, run `chmod 600 %s`", path, mode, path)
+	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading credentials: %w", err)
 	}
 	c := Credentials{}
+	number := 0
 	for line := range strings.Lines(string(raw)) {
+		number++
 		name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		if !ok || value == "" {
-			return nil, fmt.Errorf("reading credentials: %s has a line that is not name=value", path)
+		if !ok || value == "" || c[name] != "" || !slices.Contains(credentialNames, name) {
+			return nil, fmt.Errorf("reading credentials: line %d of %s is not name=value, of another name, or of one that was there before", number, path)
 		}
 		c[name] = value
 	}

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 type layout struct{ dir string }
 
 func (l layout) hsm() string             { return filepath.Join(l.dir, "hsm") }
+func (l layout) hsmRootKey() string      { return filepath.Join(l.hsm(), "device.key") }
 func (l layout) hsmCertificate() string  { return filepath.Join(l.hsm(), "server.pem") }
 func (l layout) gateway() gateway.Files  { return gateway.In(filepath.Join(l.dir, "gateway")) }
 func (l layout) credentials() string     { return CredentialsFile(l.dir) }
@@ -47,19 +49,26 @@ type Ports struct {
 // DefaultPorts are those that the documentation names.
 var DefaultPorts = Ports{HSM: 1792, Proxy: 8080, Inbound: 8443, Origin: 9443}
 
-// choose replaces zeros by free ports. All are held until all are chosen, so
-// that no two are the same.
-func (p *Ports) choose() error {
-	for _, port := range []*int{&p.HSM, &p.Proxy, &p.Inbound, &p.Origin} {
-		if *port != 0 {
-			continue
-		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+// choose replaces zeros by free ports, and refuses ports that are taken before
+// they become the configuration's. All are held until all are chosen, so that
+// no two are the same. listen is Options.Listen.
+func (p *Ports) choose(listen string) error {
+	const own = "127.0.0.1"
+	listen = cmp.Or(listen, own)
+	for _, c := range []struct {
+		port         *int
+		address      string
+		whose, given string
+	}{
+		{&p.HSM, own, "HSM", "hsm-port"}, {&p.Proxy, listen, "forward proxy", "proxy-port"},
+		{&p.Inbound, listen, "inbound listener", "inbound-port"}, {&p.Origin, own, "demonstration origin", "origin-port"},
+	} {
+		l, err := net.Listen("tcp", net.JoinHostPort(c.address, strconv.Itoa(*c.port)))
 		if err != nil {
-			return fmt.Errorf("looking for a free port: %w", err)
+			return fmt.Errorf("the %s's port %d cannot be had: %w; name another with -%s, or 0 for a free one", c.whose, *c.port, err, c.given)
 		}
 		defer l.Close()
-		*port = l.Addr().(*net.TCPAddr).Port
+		*c.port = l.Addr().(*net.TCPAddr).Port
 	}
 	return nil
 }

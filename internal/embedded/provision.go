@@ -3,15 +3,21 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"moongate/client"
 	"moongate/internal/durable"
@@ -22,7 +28,11 @@ import (
 type hsmTool struct{ path, dir string }
 
 func (t hsmTool) run(ctx context.Context, input string, words ...string) (string, error) {
+	// As in program.start: it does not outlive its caller.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, t.path, append([]string{"-data", t.dir}, words...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdin = strings.NewReader(input)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -46,16 +56,18 @@ func (t hsmTool) readJSON(ctx context.Context, v any, words ...string) error {
 	return nil
 }
 
-// ensureInitialized makes the HSM where there is none.
+// exitNoHSM is moongate-hsm's exit status where there is no HSM yet, or one that
+// an interrupted start did not make whole.
+const exitNoHSM = 3
+
+// ensureInitialized makes the HSM where there is none. One that does not open
+// is left to the administrator.
 func (t hsmTool) ensureInitialized(ctx context.Context, cred Credentials) error {
-	if exists(filepath.Join(t.dir, "device.key")) {
-		if _, err := t.run(ctx, "", "hsm", "show"); err == nil {
-			return nil
-		}
-		// An earlier start may have been interrupted before the HSM was whole:
-		// init then completes it, and refuses one that is whole.
+	_, err := t.run(ctx, "", "hsm", "show")
+	if exit, ended := errors.AsType[*exec.ExitError](err); err == nil || !ended || exit.ExitCode() != exitNoHSM {
+		return err
 	}
-	_, err := t.run(ctx, answers(cred["hsm-so"], cred["hsm-so"]), "init", "-label", "moongate", "-host", "localhost", "-host", "127.0.0.1")
+	_, err = t.run(ctx, answers(cred["hsm-so"], cred["hsm-so"]), "init", "-label", "moongate", "-host", "localhost", "-host", "127.0.0.1")
 	return err
 }
 
@@ -75,7 +87,7 @@ func (t hsmTool) ensurePartition(ctx context.Context, cred Credentials, clientCe
 	if err := t.readJSON(ctx, &partitions, "partition", "list"); err != nil {
 		return err
 	}
-	var clients []struct{ Name string }
+	var clients []struct{ Name, Fingerprint string }
 	if err := t.readJSON(ctx, &clients, "client", "list"); err != nil {
 		return err
 	}
@@ -99,8 +111,14 @@ func (t hsmTool) ensurePartition(ctx context.Context, cred Credentials, clientCe
 	if !initialized["cu"] {
 		script = append(script, "role init -partition "+partitionName+" -role cu", cred["partition-co"], cred["partition-cu"], cred["partition-cu"])
 	}
-	if !slices.ContainsFunc(clients, func(c struct{ Name string }) bool { return c.Name == clientName }) {
-		script = append(script, "client register -c "+clientName+" -ip 127.0.0.1 -certificate "+clientCertificate)
+	fingerprint, err := fingerprintOf(clientCertificate)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(clients, struct{ Name, Fingerprint string }{clientName, fingerprint}) {
+		// In place of one whose certificate is gone, with its partition.
+		script = append(script, "client register -c "+clientName+" -ip 127.0.0.1 -replace -certificate "+strconv.Quote(clientCertificate))
+		assigned = false
 	}
 	if !assigned {
 		script = append(script, "client assignPartition -c "+clientName+" -p "+partitionName)
@@ -108,12 +126,27 @@ func (t hsmTool) ensurePartition(ctx context.Context, cred Credentials, clientCe
 	if len(script) == 0 {
 		return nil
 	}
-	_, err := t.run(ctx, answers(append([]string{"hsm login", cred["hsm-so"]}, script...)...), "shell")
+	_, err = t.run(ctx, answers(append([]string{"hsm login", cred["hsm-so"]}, script...)...), "shell")
 	return err
 }
 
-// ensureLink makes the gateway's side of the link: its certificate, the HSM's
-// pinned one, partition and password.
+// fingerprintOf is that of a certificate in a PEM file, as the HSM lists it.
+func fingerprintOf(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("reading the gateway's certificate: %w", err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return "", fmt.Errorf("reading the gateway's certificate: %s holds no PEM; remove it for a new one", path)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// ensureLink makes what is missing of the gateway's side of the link: its
+// certificate, the HSM's pinned one, partition and password. What is there is
+// the administrator's, who may have changed the password.
 func ensureLink(l layout, cred Credentials) error {
 	files := l.gateway()
 	for _, dir := range []string{files.Dir(), files.HSM(), files.Log()} {
@@ -138,10 +171,17 @@ func ensureLink(l layout, cred Credentials) error {
 		return fmt.Errorf("reading the HSM's certificate: %w", err)
 	}
 	return errors.Join(
-		durable.WriteFile(files.ServerCertificate(moduleName), server, 0o644),
-		durable.WriteFile(files.Partition(), []byte(partitionName+"\n"), 0o600),
-		durable.WriteFile(files.Password(), []byte(cred["partition-co"]+"\n"), 0o600),
+		writeMissing(files.ServerCertificate(moduleName), server, 0o644),
+		writeMissing(files.Partition(), []byte(partitionName+"\n"), 0o600),
+		writeMissing(files.Password(), []byte(cred["partition-co"]+"\n"), 0o600),
 	)
+}
+
+func writeMissing(path string, content []byte, mode fs.FileMode) error {
+	if exists(path) {
+		return nil
+	}
+	return durable.WriteFile(path, content, mode)
 }
 
 // dialHSM logs in to the gateway's partition as its Crypto Officer.

@@ -32,8 +32,9 @@ type program struct {
 	args []string
 	// user is who it runs as; nil for the supervisor's own user.
 	user *user
-	// log gets what it prints on standard error.
-	log    io.Writer
+	// log gets what it prints on standard error. It is readable, and closed
+	// when run returns.
+	log    *os.File
 	logger *slog.Logger
 }
 
@@ -41,6 +42,11 @@ type program struct {
 // ready gets the first "listening" line of each start; the first start that
 // fails before it ends run, since nothing would be different the next time.
 func (p *program) run(ctx context.Context, ready func(line string)) error {
+	defer p.log.Close()
+	before, err := p.log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
 	delay, once := restartMin, false
 	for {
 		began := time.Now()
@@ -52,7 +58,7 @@ func (p *program) run(ctx context.Context, ready func(line string)) error {
 			return nil
 		}
 		if !once {
-			return fmt.Errorf("%s did not start: %w", p.name, err)
+			return fmt.Errorf("%s did not start: %w\n%s", p.name, err, p.said(before))
 		}
 		if time.Since(began) > settled {
 			delay = restartMin
@@ -65,6 +71,19 @@ func (p *program) run(ctx context.Context, ready func(line string)) error {
 		}
 		delay = min(2*delay, restartMax)
 	}
+}
+
+// maxSaid bounds how much of what a program printed an error repeats, in bytes.
+const maxSaid = 4 << 10
+
+// said returns the end of what the program has printed since its log had the
+// given length.
+func (p *program) said(since int64) string {
+	raw, err := io.ReadAll(io.NewSectionReader(p.log, since, 1<<20))
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(raw[max(0, len(raw)-maxSaid):]))
 }
 
 // start runs the program once, until it ends, on one thread: the kernel sends
@@ -97,6 +116,7 @@ func (p *program) start(ctx context.Context, ready func(string)) error {
 			ready(line)
 		}
 	}
+	_, _ = io.Copy(io.Discard, out) // after a line that was too long; it must not block
 	if err := cmd.Wait(); err != nil {
 		return err
 	}
@@ -105,5 +125,5 @@ func (p *program) start(ctx context.Context, ready func(string)) error {
 
 // logFile opens a file that a supervised process's messages are appended to.
 func logFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 }

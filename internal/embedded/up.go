@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -49,23 +52,26 @@ func Up(ctx context.Context, opts Options) error {
 	if err := makeTop(l.dir); err != nil {
 		return err
 	}
-	lock, err := durable.NewLock(filepath.Join(l.dir, "lock"))
+	lock, err := durable.NewLock(filepath.Join(l.dir, lockFile))
 	if errors.Is(err, durable.ErrLocked) {
 		return fmt.Errorf("another `moongate up` runs on this data directory: %w", err)
 	} else if err != nil {
 		return err
 	}
 	defer lock.Unlock()
+	if err := durable.RemoveTemps(l.dir); err != nil {
+		return err
+	}
 
 	ports := opts.Ports
 	if exists(l.gateway().Config()) {
 		if ports, err = readPorts(l.gateway().Config()); err != nil {
 			return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
 		}
-	} else if err := ports.choose(); err != nil {
+	} else if err := ports.choose(opts.Listen); err != nil {
 		return err
 	}
-	cred, err := loadOrMakeCredentials(l.credentials())
+	cred, err := loadOrMakeCredentials(l)
 	if err != nil {
 		return err
 	}
@@ -79,8 +85,17 @@ func Up(ctx context.Context, opts Options) error {
 }
 
 // makeTop makes the data directory. Others may pass through it, for the
-// programs run as users of their own, but not look into it.
+// programs run as users of their own, but not look into it. A directory that
+// holds other things is not taken over.
 func makeTop(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("looking into the data directory: %w", err)
+	}
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lost+found" })
+	if len(entries) > 0 && !exists(filepath.Join(dir, lockFile)) {
+		return fmt.Errorf("%s holds something else (%s): name a data directory that is empty or not there yet", dir, entries[0].Name())
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -89,6 +104,9 @@ func makeTop(dir string) error {
 	}
 	return os.Chmod(dir, 0o711)
 }
+
+// lockFile is the first thing in a data directory.
+const lockFile = "lock"
 
 type up struct {
 	opts  Options
@@ -126,7 +144,7 @@ func (u *up) run(ctx context.Context) error {
 	if err := give(u.l.hsm(), u.hsmUser); err != nil {
 		return fmt.Errorf("giving the HSM's directory to its user: %w", err)
 	}
-	if u.opts.Listen != "" && !strings.HasPrefix(u.opts.Listen, "127.") {
+	if ip := net.ParseIP(u.opts.Listen); u.opts.Listen != "" && !ip.IsLoopback() {
 		u.say("WARNING: the proxy listens on %s: everybody who reaches this address can use it.", u.opts.Listen)
 	}
 
@@ -139,10 +157,14 @@ func (u *up) run(ctx context.Context) error {
 	gateway, stopGateway := u.stage(ctx)
 	defer stopGateway()
 
-	if err := u.startHSM(hsm); err != nil {
+	if err := u.startHSM(ctx, hsm); err != nil {
 		return err
 	}
-	if err := u.provision(hsm.ctx, tool); err != nil {
+	// Provisioning ends with the HSM, too.
+	provisioning, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(hsm.ctx, cancel)()
+	if err := u.provision(provisioning, tool); err != nil {
 		return err
 	}
 	demo, err := newOrigin(local(u.ports.Origin), u.ca)
@@ -150,7 +172,7 @@ func (u *up) run(ctx context.Context) error {
 		return err
 	}
 	origin.group.Go(func() error { return demo.run(origin.ctx) })
-	if err := u.startGateway(gateway); err != nil {
+	if err := u.startGateway(ctx, gateway); err != nil {
 		return err
 	}
 	u.announce()
@@ -190,8 +212,9 @@ func (u *up) stage(parent context.Context) (*stage, func()) {
 	}
 }
 
-// supervise starts a program in a stage and waits for its first sign of life.
-func (s *stage) supervise(p *program) error {
+// supervise starts a program in a stage and waits for its first sign of life,
+// until ctx is done.
+func (s *stage) supervise(ctx context.Context, p *program) error {
 	ready := make(chan struct{})
 	var once sync.Once
 	s.group.Go(func() error { return p.run(s.ctx, func(string) { once.Do(func() { close(ready) }) }) })
@@ -200,15 +223,17 @@ func (s *stage) supervise(p *program) error {
 		return nil
 	case <-s.ctx.Done():
 		return s.group.Wait()
+	case <-ctx.Done():
+		return fmt.Errorf("starting %s: %w", p.name, ctx.Err())
 	}
 }
 
-func (u *up) startHSM(s *stage) error {
+func (u *up) startHSM(ctx context.Context, s *stage) error {
 	log, err := logFile(u.l.log("hsm"))
 	if err != nil {
 		return err
 	}
-	return s.supervise(&program{
+	return s.supervise(ctx, &program{
 		name: "moongate-hsm", path: u.program("moongate-hsm"), user: u.hsmUser, log: log, logger: u.opts.Logger,
 		args: []string{"-data", u.l.hsm(), "serve", "-listen", local(u.ports.HSM)},
 	})
@@ -244,7 +269,7 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 	return nil
 }
 
-func (u *up) startGateway(s *stage) error {
+func (u *up) startGateway(ctx context.Context, s *stage) error {
 	log, err := logFile(u.l.log("gateway"))
 	if err != nil {
 		return err
@@ -253,7 +278,7 @@ func (u *up) startGateway(s *stage) error {
 	if u.opts.Listen != "" {
 		args = append(args, "-listen", u.opts.Listen)
 	}
-	return s.supervise(&program{
+	return s.supervise(ctx, &program{
 		name: "moongate", path: u.program("moongate"), user: u.gatewayUser, log: log, logger: u.opts.Logger, args: args,
 	})
 }
@@ -266,8 +291,19 @@ func (u *up) announce() {
 	u.say("CA       %s and %s: trust them where the browser is", u.l.published("forward-trust"), u.l.published("forward-trust-ecdsa"))
 	u.say("")
 	u.say("Try, from another terminal: through the forward proxy, then to the protected server.")
-	u.say("curl --noproxy '' --proxy http://127.0.0.1:%d --cacert %s https://localhost:%d/", u.ports.Proxy, u.l.published("forward-trust-ecdsa"), u.ports.Origin)
-	u.say("curl --noproxy '*' --cacert %s https://localhost:%d/", u.l.published("inbound-demo-ecdsa"), u.ports.Inbound)
+	u.say("curl --noproxy '' --proxy http://127.0.0.1:%d --cacert %s https://localhost:%d/", u.ports.Proxy, shellWord(u.l.published("forward-trust-ecdsa")), u.ports.Origin)
+	u.say("curl --noproxy '*' --cacert %s https://localhost:%d/", shellWord(u.l.published("inbound-demo-ecdsa")), u.ports.Inbound)
 	u.say("")
 	u.say("ready")
+}
+
+// shellWord writes a path as one word of a shell's command line.
+func shellWord(path string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._-+:@%,", r)
+	}
+	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

@@ -1,12 +1,14 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	osuser "os/user"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // Users of their own keep the two programs apart where the supervisor is root:
@@ -23,8 +25,9 @@ const (
 
 type user struct{ uid, gid uint32 }
 
-// userFor returns the user that a program shall run as, or nil and why not.
-func userFor(name string, fallback uint32, needs ...string) (*user, string) {
+// userFor returns the user that a program shall run as with its data directory,
+// or nil and why not.
+func userFor(name string, fallback uint32, dir, program string) (*user, string) {
 	if os.Getuid() != 0 {
 		return nil, "the supervisor is not root"
 	}
@@ -36,10 +39,13 @@ func userFor(name string, fallback uint32, needs ...string) (*user, string) {
 			u = &user{uint32(uid), uint32(gid)}
 		}
 	}
-	for _, path := range needs {
+	for _, path := range []string{dir, program} {
 		if blocked := closedTo(path); blocked != "" {
 			return nil, fmt.Sprintf("%s is closed to other users", blocked)
 		}
+	}
+	if info, err := os.Stat(program); err != nil || info.Mode().Perm()&0o001 == 0 {
+		return nil, fmt.Sprintf("%s may not be run by other users", program)
 	}
 	return u, ""
 }
@@ -62,7 +68,9 @@ func closedTo(path string) string {
 	}
 }
 
-// give hands a directory tree to a user; nil leaves it as it is.
+// give hands a directory tree to a user; nil is the supervisor's own. Whoever
+// had it before may have tried to point elsewhere with it: no link is followed,
+// and a file with a second name, which may be anywhere, is left alone.
 func give(dir string, u *user) error {
 	if os.Getuid() != 0 {
 		return nil
@@ -70,10 +78,24 @@ func give(dir string, u *user) error {
 	if u == nil {
 		u = &user{}
 	}
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return os.Lchown(path, int(u.uid), int(u.gid))
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // an HSM that is still running keeps temporary files
+		} else if err != nil {
+			return err
+		}
+		if s := info.Sys().(*syscall.Stat_t); !info.IsDir() && s.Nlink > 1 {
+			return nil
+		}
+		return root.Lchown(path, int(u.uid), int(u.gid))
 	})
 }
