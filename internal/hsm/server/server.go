@@ -30,7 +30,7 @@ type Options struct {
 	MaxHandshakesPerAddress int // the same, from one IP address; 64
 	MaxSessions             int // of one connection; 64
 	MaxInFlight             int // requests of one connection; 128
-	MaxBuffered             int // bytes of one connection's requests and answers; 8 MiB
+	MaxBuffered             int // bytes of one connection's requests and answers; 2 MiB
 
 	Workers      int // requests that run at once; twice the CPUs, 4 at least
 	SlowWorkers  int // the same for those that wait (see paceOf); the CPUs, 4 at least
@@ -85,7 +85,7 @@ func New(o Options) (*Server, error) {
 		{&o.MaxHandshakesPerAddress, 64},
 		{&o.MaxSessions, 64},
 		{&o.MaxInFlight, 128},
-		{&o.MaxBuffered, 8 << 20},
+		{&o.MaxBuffered, 2 << 20},
 		{&o.Workers, max(4, 2*cpus)},
 		{&o.SlowWorkers, max(4, cpus)},
 		{&o.HeavyWorkers, max(1, cpus/2)},
