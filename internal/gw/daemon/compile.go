@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -29,6 +30,9 @@ type plane struct {
 // compile makes the data plane. It asks no key for anything, so that it works
 // while the HSM is away.
 func compile(s *config.Snapshot, provider keys.Provider) (*plane, error) {
+	if len(s.Forward)+len(s.Inbound) == 0 {
+		return nil, errors.New("the configuration has no listener: set deviceconfig/setting/proxy/forward or inbound")
+	}
 	certificates, err := certstore.New(s.Certificates, provider)
 	if err != nil {
 		return nil, err
@@ -56,12 +60,14 @@ func compile(s *config.Snapshot, provider keys.Provider) (*plane, error) {
 		})
 		p.forward = &forward
 	}
+	if len(s.Inbound) > 0 {
+		if shared.ByRule, err = inboundStands(s, certificates, verifier); err != nil {
+			return nil, err
+		}
+	}
 	for _, listener := range s.Inbound {
 		rt := shared
 		rt.Server, rt.ServerName = net.JoinHostPort(listener.ServerAddress, strconv.Itoa(int(listener.ServerPort))), listener.ServerName
-		if rt.ByRule, err = inboundStands(s, certificates, verifier); err != nil {
-			return nil, fmt.Errorf("inbound listener %s: %w", listener.Name, err)
-		}
 		p.inbound[listener.Name] = &rt
 	}
 	return p, nil

@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -36,15 +37,24 @@ type Options struct {
 	Ready func(addresses []string)
 }
 
-// Check reads a configuration file and returns its warnings, or everything
-// that is wrong with it.
+// Check reads a configuration file and returns its warnings, or what is wrong
+// with it: every mistake in the file, or else why no data plane can be made of
+// it. It opens no listener and needs no HSM.
 func Check(path string) ([]string, error) {
-	_, warnings, err := config.Load(path)
+	snapshot, warnings, err := config.Load(path)
 	list := make([]string, len(warnings))
 	for i, w := range warnings {
 		list[i] = w.String()
 	}
-	return list, err
+	if err != nil {
+		return list, err
+	}
+	plane, err := compile(snapshot, noHSM{})
+	if err != nil {
+		return list, err
+	}
+	plane.close()
+	return list, nil
 }
 
 // Run runs a gateway until ctx is done: then it takes no more connections and
@@ -55,6 +65,8 @@ func Run(ctx context.Context, opts Options) error {
 	lock, err := durable.NewLock(filepath.Join(opts.Dir, "lock"))
 	if errors.Is(err, durable.ErrLocked) {
 		return fmt.Errorf("another gateway runs on this data directory: %w", err)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no gateway in %s: `moongate up` makes one, or name its directory with -data", opts.Dir)
 	} else if err != nil {
 		return err
 	}
@@ -126,62 +138,31 @@ func (noHSM) Status() keys.Status {
 
 // serve opens every listener, then serves them all until ctx is done.
 func serve(ctx context.Context, s *config.Snapshot, p *plane, log *flowlog.Log, opts Options) error {
-	type service struct {
-		listener net.Listener
-		run      func(context.Context, net.Listener) error
-	}
-	var services []service
-	open := func(at netip.AddrPort, rt *intercept.Runtime, make func(intercept.Options) (func(context.Context, net.Listener) error, error)) error {
-		var runtime atomic.Pointer[intercept.Runtime]
-		runtime.Store(rt)
-		run, err := make(intercept.Options{Runtime: &runtime, Sink: log, Log: opts.Logger})
-		if err != nil {
-			return err
-		}
-		listener, err := net.Listen("tcp", listenAddress(at, opts.Listen))
-		if err != nil {
-			return err
-		}
-		services = append(services, service{listener, run})
-		return nil
-	}
-	defer func() {
-		for _, sv := range services {
-			sv.listener.Close()
-		}
-	}()
+	var all services
+	defer all.close()
 	for _, l := range s.Forward {
-		err := open(l.Listen, p.forward, func(o intercept.Options) (func(context.Context, net.Listener) error, error) {
-			proxy, err := intercept.NewProxy(o)
-			if err != nil {
-				return nil, err
-			}
-			return proxy.Serve, nil
-		})
+		proxy, err := intercept.NewProxy(dataPlane(p.forward, log, opts))
+		if err == nil {
+			err = all.open(listenAddress(l.Listen, opts.Listen), proxy.Serve)
+		}
 		if err != nil {
 			return fmt.Errorf("forward listener %s: %w", l.Name, err)
 		}
 	}
 	for _, l := range s.Inbound {
-		err := open(l.Listen, p.inbound[l.Name], func(o intercept.Options) (func(context.Context, net.Listener) error, error) {
-			gate, err := intercept.NewGate(o)
-			if err != nil {
-				return nil, err
-			}
-			return gate.Serve, nil
-		})
+		gate, err := intercept.NewGate(dataPlane(p.inbound[l.Name], log, opts))
+		if err == nil {
+			err = all.open(listenAddress(l.Listen, opts.Listen), gate.Serve)
+		}
 		if err != nil {
 			return fmt.Errorf("inbound listener %s: %w", l.Name, err)
 		}
 	}
-	if len(services) == 0 {
-		return errors.New("the configuration has no listener: set deviceconfig/setting/proxy/forward or inbound")
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	var addresses []string
-	for _, sv := range services {
+	for _, sv := range all {
 		addresses = append(addresses, sv.listener.Addr().String())
-		group.Go(func() error { return sv.run(ctx, sv.listener) })
+		group.Go(func() error { return sv.serve(ctx, sv.listener) })
 	}
 	opts.Logger.Info("gateway ready", "version", opts.Version, "listen", addresses)
 	if opts.Ready != nil {
@@ -191,6 +172,35 @@ func serve(ctx context.Context, s *config.Snapshot, p *plane, log *flowlog.Log, 
 	err := group.Wait()
 	opts.Logger.Info("gateway stopped", "after", time.Since(started).Round(time.Second))
 	return err
+}
+
+// services are listeners with what serves them.
+type services []service
+
+type service struct {
+	listener net.Listener
+	serve    func(context.Context, net.Listener) error
+}
+
+func (all *services) open(address string, serve func(context.Context, net.Listener) error) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	*all = append(*all, service{listener, serve})
+	return nil
+}
+
+func (all services) close() {
+	for _, sv := range all {
+		sv.listener.Close()
+	}
+}
+
+func dataPlane(rt *intercept.Runtime, log *flowlog.Log, opts Options) intercept.Options {
+	runtime := new(atomic.Pointer[intercept.Runtime])
+	runtime.Store(rt)
+	return intercept.Options{Runtime: runtime, Sink: log, Log: opts.Logger}
 }
 
 // listenAddress is where a listener is opened.
