@@ -65,11 +65,16 @@ func TestOutage(t *testing.T) {
 			}
 		})
 	}
+	// The load ends before the test, however that ends.
+	endLoad := sync.OnceFunc(func() { close(stop); load.Wait() })
+	defer endLoad()
 	waitServed := func(more int64) {
 		t.Helper()
 		target := served.Load() + more
-		for served.Load() < target && failed.Load() == 0 {
-			time.Sleep(time.Millisecond)
+		for begin := time.Now(); served.Load() < target && failed.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Since(begin) > time.Minute {
+				t.Fatalf("the load stands still: %d requests served, %d awaited", served.Load(), target)
+			}
 		}
 	}
 	waitServed(50)
@@ -108,8 +113,7 @@ func TestOutage(t *testing.T) {
 	}
 	t.Logf("service resumed %v after the HSM was back", time.Since(back).Round(time.Millisecond))
 	waitServed(50)
-	close(stop)
-	load.Wait()
+	endLoad()
 	t.Logf("%d requests to the known host, %d failed", served.Load(), failed.Load())
 }
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -198,6 +200,9 @@ func (u *running) children(t *testing.T) []int {
 	var list []int
 	for _, path := range raw {
 		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // the thread has ended
+		}
 		must(t, err)
 		for _, field := range strings.Fields(string(text)) {
 			var pid int
