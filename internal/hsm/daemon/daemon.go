@@ -47,6 +47,7 @@ type InitOptions struct {
 // was interrupted leaves behind is completed by the next one; an HSM that is
 // whole is refused (object.ErrExists) and left as it is.
 func Init(opts InitOptions) (_ string, err error) {
+	harden.Memory(slog.New(slog.DiscardHandler))
 	files := In(opts.Dir)
 	if err := durable.Mkdir(opts.Dir); err != nil {
 		return "", fmt.Errorf("making the data directory: %w", err)
@@ -153,8 +154,10 @@ type Appliance struct {
 // Open opens the HSM in a directory; no other process may have it open. Where
 // none is, or one whose initialisation was interrupted, the error has the code
 // object.ErrNotInitialized; it matches ErrFIPSModule where this process is not
-// in the HSM's mode, and store.ErrRootKey where the root key is another's.
+// in the HSM's mode, and store.ErrRootKey where the root key is another's. The
+// process keeps its memory to itself from then on.
 func Open(opts Options) (*Appliance, error) {
+	harden.Memory(opts.Logger)
 	files := In(opts.Dir)
 	if err := checkRootKey(files); err != nil {
 		return nil, err
@@ -219,7 +222,6 @@ func (a *Appliance) Close() error {
 // Run serves an HSM until ctx is done: clients on opts.Listen, administrators
 // of this machine on the socket.
 func Run(ctx context.Context, opts Options) (err error) {
-	harden.Memory(opts.Logger)
 	a, err := Open(opts)
 	if err != nil {
 		return err
