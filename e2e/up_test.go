@@ -62,6 +62,11 @@ func TestUp(t *testing.T) {
 			t.Errorf("a second `moongate up` on the same data: %v\n%s", err, out)
 		}
 		u.stop()
+		if start == 0 { // a published certificate that somebody removed is back after the next start
+			must(t, os.Remove(filepath.Join(dir, "forward-trust.pem")))
+		} else {
+			parsePEM(t, filepath.Join(dir, "forward-trust.pem"))
+		}
 	}
 	if serials[0] != serials[1] {
 		t.Errorf("the second start made another HSM: %v", serials)

@@ -319,7 +319,7 @@ func TestShellWord(t *testing.T) {
 // shell makes a program of a shell script.
 func shell(t *testing.T, script string) *program {
 	t.Helper()
-	log, err := logFile(filepath.Join(t.TempDir(), "log"))
+	log, err := openMessages(filepath.Join(t.TempDir(), "log"))
 	must(t, err)
 	return &program{name: "script", path: "/bin/sh", args: []string{"-c", script}, log: log, logger: slog.New(slog.DiscardHandler)}
 }
@@ -328,7 +328,10 @@ func shell(t *testing.T, script string) *program {
 func TestProgramThatDoesNotStart(t *testing.T) {
 	t.Parallel()
 	p := shell(t, "echo the port is taken >&2; exit 3")
-	_, err := p.log.WriteString("of an earlier start\n")
+	_, err := p.log.Write([]byte("of an earlier start\n"))
+	must(t, err)
+	must(t, p.log.Close())
+	p.log, err = openMessages(p.log.path)
 	must(t, err)
 	err = p.run(t.Context(), func(string) { t.Error("it was ready") })
 	if err == nil || !strings.Contains(err.Error(), "script did not start: exit status 3\nthe port is taken") || strings.Contains(err.Error(), "earlier") {
@@ -378,5 +381,27 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMessagesAreBounded: whoever makes a program talk fills no disk.
+func TestMessagesAreBounded(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	m, err := openMessages(path)
+	must(t, err)
+	m.limit = 1000
+	line := []byte(strings.Repeat("x", 99) + "\n")
+	for range 50 {
+		_, err := m.Write(line)
+		must(t, err)
+	}
+	must(t, m.Close())
+	for _, name := range []string{path, path + ".1"} {
+		info, err := os.Stat(name)
+		must(t, err)
+		if info.Size() == 0 || info.Size() > 1000 {
+			t.Errorf("%s has %d bytes", name, info.Size())
+		}
 	}
 }

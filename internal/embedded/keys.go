@@ -14,6 +14,7 @@ import (
 
 	"moongate/client"
 	"moongate/internal/durable"
+	"moongate/internal/gw/config"
 	"moongate/internal/selfsign"
 )
 
@@ -57,6 +58,26 @@ func ensureCertificates(ctx context.Context, c *client.Client, l layout) (map[st
 		}
 	}
 	return published, nil
+}
+
+// republish writes those published certificates again that somebody removed,
+// out of the gateway's configuration.
+func republish(l layout) error {
+	snapshot, _, err := config.Load(l.gateway().Config())
+	if err != nil {
+		return err
+	}
+	for _, spec := range specs {
+		c, found := snapshot.Certificate(spec.label)
+		if !found || exists(l.published(spec.label)) {
+			continue
+		}
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Leaf().Raw})
+		if err := durable.WriteFile(l.published(spec.label), text, 0o644); err != nil {
+			return fmt.Errorf("publishing %s: %w", spec.label, err)
+		}
+	}
+	return nil
 }
 
 func (s certificateSpec) ensure(ctx context.Context, c *client.Client) ([]byte, error) {

@@ -32,9 +32,9 @@ type program struct {
 	args []string
 	// user is who it runs as; nil for the supervisor's own user.
 	user *user
-	// log gets what it prints on standard error. It is readable, and closed
-	// when run returns.
-	log    *os.File
+	// log gets what it prints on standard error, and is closed when run
+	// returns.
+	log    *messages
 	logger *slog.Logger
 }
 
@@ -43,10 +43,6 @@ type program struct {
 // fails before it ends run, since nothing would be different the next time.
 func (p *program) run(ctx context.Context, ready func(line string)) error {
 	defer p.log.Close()
-	before, err := p.log.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
 	delay, once := restartMin, false
 	for {
 		began := time.Now()
@@ -58,7 +54,7 @@ func (p *program) run(ctx context.Context, ready func(line string)) error {
 			return nil
 		}
 		if !once {
-			return fmt.Errorf("%s did not start: %w\n%s", p.name, err, p.said(before))
+			return fmt.Errorf("%s did not start: %w\n%s", p.name, err, p.log.said())
 		}
 		if time.Since(began) > settled {
 			delay = restartMin
@@ -71,19 +67,6 @@ func (p *program) run(ctx context.Context, ready func(line string)) error {
 		}
 		delay = min(2*delay, restartMax)
 	}
-}
-
-// maxSaid bounds how much of what a program printed an error repeats, in bytes.
-const maxSaid = 4 << 10
-
-// said returns the end of what the program has printed since its log had the
-// given length.
-func (p *program) said(since int64) string {
-	raw, err := io.ReadAll(io.NewSectionReader(p.log, since, 1<<20))
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(raw[max(0, len(raw)-maxSaid):]))
 }
 
 // start runs the program once, until it ends, on one thread: the kernel sends
@@ -121,9 +104,4 @@ func (p *program) start(ctx context.Context, ready func(string)) error {
 		return err
 	}
 	return errors.New("it ended")
-}
-
-// logFile opens a file that a supervised process's messages are appended to.
-func logFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 }

@@ -68,6 +68,9 @@ func Up(ctx context.Context, opts Options) error {
 		if ports, err = readPorts(l.gateway().Config()); err != nil {
 			return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
 		}
+		if opts.Ports != DefaultPorts && opts.Ports != (Ports{}) && opts.Ports != ports {
+			fmt.Fprintf(opts.Out, "NOTE: ports are for the first start; those in %s hold.\n", l.gateway().Config())
+		}
 	} else if err := ports.choose(opts.Listen); err != nil {
 		return err
 	}
@@ -229,7 +232,7 @@ func (s *stage) supervise(ctx context.Context, p *program) error {
 }
 
 func (u *up) startHSM(ctx context.Context, s *stage) error {
-	log, err := logFile(u.l.log("hsm"))
+	log, err := openMessages(u.l.log("hsm"))
 	if err != nil {
 		return err
 	}
@@ -262,6 +265,8 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 		if err := writeConfiguration(u.l.gateway().Config(), u.ports, certificates, u.ca.PEM()); err != nil {
 			return err
 		}
+	} else if err := republish(u.l); err != nil {
+		return err
 	}
 	if err := give(u.l.gateway().Dir(), u.gatewayUser); err != nil {
 		return fmt.Errorf("giving the gateway's directory to its user: %w", err)
@@ -270,7 +275,7 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 }
 
 func (u *up) startGateway(ctx context.Context, s *stage) error {
-	log, err := logFile(u.l.log("gateway"))
+	log, err := openMessages(u.l.log("gateway"))
 	if err != nil {
 		return err
 	}
