@@ -23,6 +23,7 @@ var commands = []command{
 	{"hsm show", []option{optJSON}, "The appliance, the HSM, its partitions and policies.", (*Shell).hsmShow},
 	{"hsm login", nil, "Log in as the Security Officer until `hsm logout` or the end of the session.", (*Shell).hsmLogin},
 	{"hsm logout", nil, "Log the Security Officer out.", (*Shell).hsmLogout},
+	{"hsm changePw", nil, "Change the Security Officer's password, by the old one.", (*Shell).hsmChangePassword},
 
 	{"partition create", []option{{name: "partition", short: "p", value: "LABEL", required: true, help: "label of the new partition"}},
 		"Make an empty partition (Security Officer).", (*Shell).partitionCreate},
@@ -99,6 +100,25 @@ func (s *Shell) hsmLogin(ctx context.Context, _ args) error {
 func (s *Shell) hsmLogout(context.Context, args) error {
 	s.officer = nil
 	s.successful("hsm logout")
+	return nil
+}
+
+// hsmChangePassword asks for the old password also within a login: who finds
+// an open session must not be able to take it over for good.
+func (s *Shell) hsmChangePassword(ctx context.Context, _ args) error {
+	s.officer = nil
+	o, err := s.asOfficer(ctx)
+	if err != nil {
+		return err
+	}
+	fresh, err := s.askNew("the HSM's Security Officer")
+	if err != nil {
+		return err
+	}
+	if err := o.ChangePassword(ctx, fresh); err != nil {
+		return err
+	}
+	s.successful("hsm changePw")
 	return nil
 }
 

@@ -38,6 +38,8 @@ func TestTranscripts(t *testing.T) {
 		{"client delete -c gw -f", nil, "'client delete' successful.\n"},
 		{"client list", nil, ""},
 		{"partition delete -p p1 -f", nil, "'partition delete' successful.\n"},
+		{"hsm changePw", []string{soPassword, "fresh-password", "fresh-password"}, "Please enter the HSM Administrators' password:\n'hsm changePw' successful.\n"},
+		{"hsm changePw", []string{"fresh-password", soPassword, soPassword}, "Please enter the HSM Administrators' password:\n'hsm changePw' successful.\n"},
 		{"hsm logout", nil, "'hsm logout' successful.\n"},
 	} {
 		if out := s.ok(test.line, test.answers...); out != test.want+"\nCommand Result : 0 (Success)\n" {

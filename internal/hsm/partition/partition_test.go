@@ -262,6 +262,19 @@ func TestConcurrentLoginsDoNotLock(t *testing.T) {
 	group.Wait()
 }
 
+func TestSecurityOfficerChangesPassword(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fresh := []byte("another so-password")
+	wantCode(t, w.officer().ChangePassword(t.Context(), []byte("short")), object.ErrPINLength)
+	must(t, w.officer().ChangePassword(t.Context(), fresh))
+	w.restart()
+	_, err := w.AuthenticateOfficer(t.Context(), operator, soPassword)
+	wantCode(t, err, object.ErrPINIncorrect)
+	_, err = w.AuthenticateOfficer(t.Context(), operator, fresh)
+	must(t, err)
+}
+
 func TestSecurityOfficerWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

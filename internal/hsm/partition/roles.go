@@ -119,6 +119,33 @@ func (h *HSM) authenticateOfficer(ctx context.Context, pw []byte) error {
 	})
 }
 
+// ChangePassword gives the Security Officer a new password. It wraps no key:
+// nothing but logins depends on it.
+func (o *Officer) ChangePassword(ctx context.Context, fresh []byte) error {
+	h := o.h
+	return h.administer(ctx, o.who, "hsm.password", "so", func() error {
+		if err := checkPassword(fresh); err != nil {
+			return err
+		}
+		kdf := h.newKDF(h.policy)
+		verifier, err := officerVerifier(kdf, fresh)
+		if err != nil {
+			return err
+		}
+		// A check that is under way must not set an old record back.
+		h.login.Lock()
+		defer h.login.Unlock()
+		return h.store.Update(func(tx *store.Tx) error {
+			var record hsmRecord
+			if err := load(tx, kindHSM, kindHSM, &record); err != nil {
+				return err
+			}
+			record.Officer, record.Verifier = password{KDF: kdf}, verifier
+			return save(tx, kindHSM, kindHSM, &record)
+		})
+	})
+}
+
 func officerDelay(failures int) time.Duration {
 	if failures < officerFreeAttempts {
 		return 0
