@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"moongate/internal/gw/config"
 	"moongate/internal/selfsign"
 )
 
@@ -145,9 +146,9 @@ func TestPortsAreReadBack(t *testing.T) {
 	must(t, err)
 	block, _ := pem.Decode(raw)
 	must(t, writeConfiguration(path, want, certificates, pem.EncodeToMemory(block)))
-	got, err := readPorts(path)
+	snapshot, _, err := config.Load(path)
 	must(t, err)
-	if got != want {
+	if got := portsOf(snapshot); got != want {
 		t.Errorf("read %+v, wrote %+v", got, want)
 	}
 }

@@ -48,36 +48,36 @@ func ensureCertificates(ctx context.Context, c *client.Client, l layout) (map[st
 		if err != nil {
 			return nil, fmt.Errorf("making %s on the HSM: %w", spec.label, err)
 		}
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		published[spec.label] = text
-		if old, err := os.ReadFile(l.published(spec.label)); err == nil && bytes.Equal(old, text) {
-			continue
-		}
-		if err := durable.WriteFile(l.published(spec.label), text, 0o644); err != nil {
-			return nil, fmt.Errorf("publishing %s: %w", spec.label, err)
+		if published[spec.label], err = publish(l, spec.label, der); err != nil {
+			return nil, err
 		}
 	}
 	return published, nil
 }
 
-// republish writes those published certificates again that somebody removed,
-// out of the gateway's configuration.
-func republish(l layout) error {
-	snapshot, _, err := config.Load(l.gateway().Config())
-	if err != nil {
-		return err
-	}
+// republish publishes the certificates of the gateway's configuration again,
+// where somebody removed them.
+func republish(l layout, snapshot *config.Snapshot) error {
 	for _, spec := range specs {
-		c, found := snapshot.Certificate(spec.label)
-		if !found || exists(l.published(spec.label)) {
-			continue
-		}
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Leaf().Raw})
-		if err := durable.WriteFile(l.published(spec.label), text, 0o644); err != nil {
-			return fmt.Errorf("publishing %s: %w", spec.label, err)
+		if c, found := snapshot.Certificate(spec.label); found && !exists(l.published(spec.label)) {
+			if _, err := publish(l, spec.label, c.Leaf().Raw); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// publish writes a certificate as PEM, unless it is there, and returns that.
+func publish(l layout, label string, der []byte) ([]byte, error) {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if old, err := os.ReadFile(l.published(label)); err == nil && bytes.Equal(old, text) {
+		return text, nil
+	}
+	if err := durable.WriteFile(l.published(label), text, 0o644); err != nil {
+		return nil, fmt.Errorf("publishing %s: %w", label, err)
+	}
+	return text, nil
 }
 
 func (s certificateSpec) ensure(ctx context.Context, c *client.Client) ([]byte, error) {

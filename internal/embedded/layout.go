@@ -73,13 +73,9 @@ func (p *Ports) choose(listen string) error {
 	return nil
 }
 
-// readPorts reads the ports back from a configuration that was written before.
+// portsOf reads the ports back from a configuration that was written before.
 // An administrator may have changed it: what is no longer there is 0.
-func readPorts(path string) (Ports, error) {
-	snapshot, _, err := config.Load(path)
-	if err != nil {
-		return Ports{}, err
-	}
+func portsOf(snapshot *config.Snapshot) Ports {
 	var p Ports
 	if snapshot.HSM != nil {
 		p.HSM = int(snapshot.HSM.Port)
@@ -94,7 +90,7 @@ func readPorts(path string) (Ports, error) {
 			p.Inbound, p.Origin = int(l.Listen.Port()), int(l.ServerPort)
 		}
 	}
-	return p, nil
+	return p
 }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

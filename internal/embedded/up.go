@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"moongate/internal/durable"
+	"moongate/internal/gw/config"
 )
 
 // Options say where and how.
@@ -64,10 +65,12 @@ func Up(ctx context.Context, opts Options) error {
 	}
 
 	ports := opts.Ports
+	var configured *config.Snapshot
 	if exists(l.gateway().Config()) {
-		if ports, err = readPorts(l.gateway().Config()); err != nil {
+		if configured, _, err = config.Load(l.gateway().Config()); err != nil {
 			return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
 		}
+		ports = portsOf(configured)
 		if opts.Ports != DefaultPorts && opts.Ports != (Ports{}) && opts.Ports != ports {
 			fmt.Fprintf(opts.Out, "NOTE: ports are for the first start; those in %s hold.\n", l.gateway().Config())
 		}
@@ -82,7 +85,7 @@ func Up(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	u := &up{opts: opts, l: l, ports: ports, cred: cred, ca: ca}
+	u := &up{opts: opts, l: l, configured: configured, ports: ports, cred: cred, ca: ca}
 	u.chooseUsers()
 	return u.run(ctx)
 }
@@ -112,11 +115,14 @@ func makeTop(dir string) error {
 const lockFile = "lock"
 
 type up struct {
-	opts  Options
-	l     layout
-	ports Ports
-	cred  Credentials
-	ca    *authority
+	opts Options
+	l    layout
+	// configured is what an earlier start, or an administrator, has written;
+	// nil at the first start.
+	configured *config.Snapshot
+	ports      Ports
+	cred       Credentials
+	ca         *authority
 
 	hsmUser, gatewayUser *user
 }
@@ -251,7 +257,7 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 	if err := tool.ensurePartition(ctx, u.cred, u.l.gateway().ClientCertificate()); err != nil {
 		return err
 	}
-	if !exists(u.l.gateway().Config()) {
+	if u.configured == nil {
 		u.say("making CA keys on the HSM")
 		c, err := dialHSM(ctx, u.l, local(u.ports.HSM), u.cred)
 		if err != nil {
@@ -265,7 +271,7 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 		if err := writeConfiguration(u.l.gateway().Config(), u.ports, certificates, u.ca.PEM()); err != nil {
 			return err
 		}
-	} else if err := republish(u.l); err != nil {
+	} else if err := republish(u.l, u.configured); err != nil {
 		return err
 	}
 	if err := give(u.l.gateway().Dir(), u.gatewayUser); err != nil {
