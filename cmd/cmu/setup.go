@@ -25,15 +25,22 @@ type clientMade struct {
 	Register string `json:"register"`
 }
 
-func (t *tool) clientInit(_ context.Context, o options) error {
+// settings reads the client configuration that the options name. It returns
+// the file's absolute path and what is in it.
+func (t *tool) settings(o options) (string, settings, error) {
 	path, err := t.configPath(o)
 	if err != nil {
-		return err
+		return "", settings{}, err
 	}
 	if path, err = filepath.Abs(path); err != nil {
-		return err
+		return "", settings{}, err
 	}
 	s, err := readSettings(path)
+	return path, s, err
+}
+
+func (t *tool) clientInit(_ context.Context, o options) error {
+	path, s, err := t.settings(o)
 	if err != nil {
 		return err
 	}
@@ -186,14 +193,7 @@ type serverAdded struct {
 }
 
 func (t *tool) serverAdd(_ context.Context, o options) error {
-	path, err := t.configPath(o)
-	if err != nil {
-		return err
-	}
-	if path, err = filepath.Abs(path); err != nil {
-		return err
-	}
-	s, err := readSettings(path)
+	path, s, err := t.settings(o)
 	if err != nil {
 		return err
 	}
