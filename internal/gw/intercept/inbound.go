@@ -33,9 +33,6 @@ func NewGate(o Options) (*Gate, error) {
 	return &Gate{core: c}, nil
 }
 
-// Stats returns how many clients there are.
-func (g *Gate) Stats() Stats { return g.counter.stats() }
-
 // Serve takes connections until ctx is done; then it closes the listener, lets
 // the flows under way end in the time of Limits.Drain, and ends the others. It
 // returns nil then, with every goroutine and connection gone; an error if it
