@@ -22,6 +22,11 @@ var layers = map[string][]string{
 	// selfsign asks a crypto.Signer for one signature: cmu and embedded share it.
 	"internal/selfsign": {},
 	"internal/audit":    {"internal/durable"},
+	// shell and sshd know no appliance: the HSM and the gateway both use them.
+	"internal/shell": {},
+	"internal/sshd":  {"internal/durable"},
+	// syslog sends lines; what they say is its callers'.
+	"internal/syslog": {},
 
 	// The HSM. Only partition says yes or no; server never sees a key.
 	"internal/hsm/object":     {},
@@ -30,10 +35,13 @@ var layers = map[string][]string{
 	"internal/hsm/store":      {"internal/hsm/object", "internal/durable"},
 	"internal/hsm/partition":  {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/store", "internal/audit"},
 	"internal/hsm/server":     {"internal/hsm/wire", "internal/hsm/object"},
-	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/object", "internal/audit"},
+	// users are the appliance's accounts, which outlive the HSM's own roles;
+	// mech for how a password is derived.
+	"internal/hsm/users":      {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},
+	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd"},
 	// client only for the certificate that both ends of a pinned connection
 	// have: it is made in one place.
-	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "client"},
+	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "internal/sshd", "internal/syslog", "client"},
 
 	// The client of an HSM: what any Go program may use.
 	"client": {"internal/hsm/wire", "internal/hsm/object"},

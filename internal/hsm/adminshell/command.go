@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -24,14 +23,17 @@ import (
 	"moongate/internal/audit"
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/partition"
+	"moongate/internal/hsm/users"
+	"moongate/internal/shell"
 )
 
 // Terminal is where a command talks to a person or a script.
-type Terminal interface {
-	io.Writer
-	// Ask prints the prompt and returns one line. A secret's letters are not
-	// shown.
-	Ask(prompt string, secret bool) (string, error)
+type Terminal = shell.Terminal
+
+// Caller is who a shell serves.
+type Caller struct {
+	partition.Operator
+	Role users.Role
 }
 
 // Request is one command line, split into words. Files holds the contents of

@@ -34,4 +34,12 @@ func (c attachment) OpenSession(_ context.Context, name string) (server.Session,
 	return s, nil
 }
 
+func (c attachment) AuditCheckpoint(context.Context) (object.AuditCheckpoint, error) {
+	return object.AuditCheckpoint{}, object.Errorf(object.ErrNotSupported, "not built yet")
+}
+
+func (c attachment) AuditProof(context.Context, uint64) (object.AuditProof, error) {
+	return object.AuditProof{}, object.Errorf(object.ErrNotSupported, "not built yet")
+}
+
 func (c attachment) Close() {}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // AttributeType is a PKCS#11 CKA_ number.
@@ -29,6 +30,9 @@ const (
 	AttrUnwrap           AttributeType = 0x0107
 	AttrSign             AttributeType = 0x0108
 	AttrVerify           AttributeType = 0x010a
+	AttrDerive           AttributeType = 0x010c
+	AttrStartDate        AttributeType = 0x0110
+	AttrEndDate          AttributeType = 0x0111
 	AttrModulus          AttributeType = 0x0120
 	AttrModulusBits      AttributeType = 0x0121
 	AttrPublicExponent   AttributeType = 0x0122
@@ -45,6 +49,7 @@ const (
 	// Of our own.
 	AttrHandle  AttributeType = 0x80000001 // Object.Handle, read only
 	AttrCreated AttributeType = 0x80000002 // seconds since 1970, read only
+	AttrUses    AttributeType = 0x80000003 // how often the key was used, read only
 )
 
 // Kind is how an attribute's value is laid out in bytes. There is one layout
@@ -56,6 +61,7 @@ const (
 	KindBool               // one byte, 0 or 1
 	KindNumber             // 8 bytes, big-endian
 	KindText               // UTF-8
+	KindDate               // 8 digits, year, month, day (CK_DATE), or empty for none
 )
 
 // Limits of a template.
@@ -107,7 +113,10 @@ var attributes = map[AttributeType]attributeInfo{
 	AttrWrap:             {"CKA_WRAP", KindBool, true, false, encryptors},
 	AttrUnwrap:           {"CKA_UNWRAP", KindBool, true, false, hiddenKeys},
 	AttrSign:             {"CKA_SIGN", KindBool, true, false, hiddenKeys},
-	AttrVerify:           {"CKA_VERIFY", KindBool, true, false, publicOnly},
+	AttrVerify:           {"CKA_VERIFY", KindBool, true, false, []Class{ClassPublicKey, ClassSecretKey}},
+	AttrDerive:           {"CKA_DERIVE", KindBool, true, false, hiddenKeys},
+	AttrStartDate:        {"CKA_START_DATE", KindDate, true, true, allKeys},
+	AttrEndDate:          {"CKA_END_DATE", KindDate, true, true, allKeys},
 	AttrModulus:          {"CKA_MODULUS", KindBytes, false, false, asymmetric},
 	AttrModulusBits:      {"CKA_MODULUS_BITS", KindNumber, true, false, asymmetric},
 	AttrPublicExponent:   {"CKA_PUBLIC_EXPONENT", KindBytes, true, false, asymmetric},
@@ -119,6 +128,7 @@ var attributes = map[AttributeType]attributeInfo{
 	AttrKeyGenMechanism:  {"CKA_KEY_GEN_MECHANISM", KindNumber, false, false, allKeys},
 	AttrHandle:           {"MGA_HANDLE", KindNumber, false, false, allClasses},
 	AttrCreated:          {"MGA_CREATED", KindNumber, false, false, allClasses},
+	AttrUses:             {"MGA_USES", KindNumber, false, false, hiddenKeys},
 }
 
 func (t AttributeType) String() string {
@@ -141,7 +151,7 @@ type Attribute struct {
 	Value []byte
 }
 
-// Bool, Number, Text and Bytes make attributes.
+// Bool, Number, Text, Bytes and Date make attributes.
 func Bool(t AttributeType, v bool) Attribute {
 	if v {
 		return Attribute{t, []byte{1}}
@@ -156,6 +166,16 @@ func Number(t AttributeType, v uint64) Attribute {
 func Text(t AttributeType, v string) Attribute { return Attribute{t, []byte(v)} }
 
 func Bytes(t AttributeType, v []byte) Attribute { return Attribute{t, v} }
+
+// Date makes a date attribute of a day in UTC; the zero time is no date.
+func Date(t AttributeType, day time.Time) Attribute {
+	if day.IsZero() {
+		return Attribute{t, nil}
+	}
+	return Attribute{t, day.UTC().AppendFormat(nil, dateLayout)}
+}
+
+const dateLayout = "20060102"
 
 // Template is a list of attributes, sorted by type, each type at most once.
 // New makes one from attributes in any order; a decoder refuses any other
@@ -226,6 +246,14 @@ func (t Template) Number(typ AttributeType) (uint64, bool) {
 		return 0, false
 	}
 	return binary.BigEndian.Uint64(v), true
+}
+
+// Date returns the beginning of a date attribute's day in UTC; one that is
+// absent, empty or malformed is not ok.
+func (t Template) Date(typ AttributeType) (time.Time, bool) {
+	v, _ := t.Get(typ)
+	day, err := time.Parse(dateLayout, string(v))
+	return day, err == nil
 }
 
 // Text returns a text; one that is absent is empty.

@@ -36,6 +36,8 @@ const (
 	ErrPINLength           Code = 0x0a2
 	ErrPINLocked           Code = 0x0a4
 	ErrSessionHandle       Code = 0x0b3
+	ErrSignatureInvalid    Code = 0x0c0
+	ErrSignatureLength     Code = 0x0c1
 	ErrTemplateIncomplete  Code = 0x0d0
 	ErrTemplateInconsist   Code = 0x0d1
 	ErrUserAlreadyLoggedIn Code = 0x100
@@ -55,6 +57,9 @@ const (
 	ErrAuditFailed         = vendor | 8 // the act could not be recorded, so it was not done
 	ErrExists              = vendor | 9 // a name or identity is taken
 	ErrNotInitialized      = vendor | 10
+	ErrKeyDate             = vendor | 11 // before the key's start date or after its end date
+	ErrPolicy              = vendor | 12 // a policy of the partition or the HSM forbids it
+	ErrDelayed             = vendor | 13 // too many wrong passwords; wait
 )
 
 var codeText = map[Code]string{
@@ -84,6 +89,8 @@ var codeText = map[Code]string{
 	ErrPINLength:           "password length out of range",
 	ErrPINLocked:           "role is locked after too many failed logins",
 	ErrSessionHandle:       "session does not exist",
+	ErrSignatureInvalid:    "signature invalid",
+	ErrSignatureLength:     "signature length out of range",
 	ErrTemplateIncomplete:  "template incomplete",
 	ErrTemplateInconsist:   "template inconsistent",
 	ErrUserAlreadyLoggedIn: "already logged in",
@@ -100,6 +107,9 @@ var codeText = map[Code]string{
 	ErrAuditFailed:         "audit log unavailable",
 	ErrExists:              "already exists",
 	ErrNotInitialized:      "not initialised",
+	ErrKeyDate:             "key is outside of its dates",
+	ErrPolicy:              "forbidden by policy",
+	ErrDelayed:             "too many wrong passwords, wait",
 }
 
 func (c Code) String() string {

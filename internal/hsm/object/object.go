@@ -73,19 +73,21 @@ func (c Class) String() string {
 type KeyType uint64
 
 const (
-	KeyRSA KeyType = 0x00
-	KeyEC  KeyType = 0x03
-	KeyAES KeyType = 0x1f
+	KeyRSA        KeyType = 0x00
+	KeyEC         KeyType = 0x03
+	KeyGeneric    KeyType = 0x10 // secret bytes: HMAC, HKDF, what ECDH yields
+	KeyAES        KeyType = 0x1f
+	KeyEdwards    KeyType = 0x40 // Ed25519
+	KeyMontgomery KeyType = 0x41 // X25519
 )
 
+var keyTypeNames = map[KeyType]string{
+	KeyRSA: "RSA", KeyEC: "EC", KeyGeneric: "generic secret", KeyAES: "AES", KeyEdwards: "Ed25519", KeyMontgomery: "X25519",
+}
+
 func (k KeyType) String() string {
-	switch k {
-	case KeyRSA:
-		return "RSA"
-	case KeyEC:
-		return "EC"
-	case KeyAES:
-		return "AES"
+	if name, known := keyTypeNames[k]; known {
+		return name
 	}
 	return "unknown"
 }
@@ -95,7 +97,7 @@ type Role uint8
 
 const (
 	// RoleNone is a session before its login: it may ask for the partition's
-	// name and serial number, and nothing else.
+	// name, serial number, roles and policies, and nothing else.
 	RoleNone Role = 0
 	// RoleSecurityOfficer administers the HSM: partitions, clients, policies.
 	// It never logs in through the client protocol and can use no key.
@@ -104,18 +106,40 @@ const (
 	RoleCryptoOfficer Role = 2
 	// RoleCryptoUser uses a partition's keys and reads its objects.
 	RoleCryptoUser Role = 3
+	// RolePartitionOfficer administers one partition: its policies, and who
+	// its Crypto Officer is. It can use no key. Where a partition has none, the
+	// Security Officer stands in.
+	RolePartitionOfficer Role = 4
+	// RoleAuditor decides how the HSM keeps its audit log, and nothing else.
+	// Like the Security Officer it logs in through the administration shell only.
+	RoleAuditor Role = 5
 )
 
+var roleNames = map[Role]string{
+	RoleNone: "none", RoleSecurityOfficer: "so", RoleCryptoOfficer: "co", RoleCryptoUser: "cu",
+	RolePartitionOfficer: "po", RoleAuditor: "au",
+}
+
 func (r Role) String() string {
-	switch r {
-	case RoleNone:
-		return "none"
-	case RoleSecurityOfficer:
-		return "so"
-	case RoleCryptoOfficer:
-		return "co"
-	case RoleCryptoUser:
-		return "cu"
+	if name, known := roleNames[r]; known {
+		return name
 	}
 	return "unknown"
+}
+
+// Title is the role's name in a sentence.
+func (r Role) Title() string {
+	switch r {
+	case RoleSecurityOfficer:
+		return "Security Officer"
+	case RoleCryptoOfficer:
+		return "Crypto Officer"
+	case RoleCryptoUser:
+		return "Crypto User"
+	case RolePartitionOfficer:
+		return "Partition Security Officer"
+	case RoleAuditor:
+		return "Auditor"
+	}
+	return r.String()
 }

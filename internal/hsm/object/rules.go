@@ -2,6 +2,7 @@ package object
 
 import (
 	"slices"
+	"time"
 	"unicode/utf8"
 )
 
@@ -47,6 +48,13 @@ func (a Attribute) check() error {
 		if len(a.Value) > MaxLabel {
 			return Errorf(ErrAttributeValue, "%v has %d bytes, at most %d", a.Type, len(a.Value), MaxLabel)
 		}
+	case KindDate:
+		// Parse alone would take what is not canonical: it reads no fewer digits,
+		// but formatting back is what makes one encoding.
+		day, err := time.Parse(dateLayout, string(a.Value))
+		if len(a.Value) > 0 && (err != nil || day.Format(dateLayout) != string(a.Value)) {
+			return Errorf(ErrAttributeValue, "%v is %q, expected a day as YYYYMMDD, or nothing", a.Type, a.Value)
+		}
 	}
 	return nil
 }
@@ -79,7 +87,7 @@ func (t Template) CheckChange(class Class) error {
 	}
 	for _, a := range t {
 		if !attributes[a.Type].modifiable {
-			return Errorf(ErrAttributeReadOnly, "%v cannot be changed; CKA_LABEL, CKA_ID and CKA_SUBJECT can", a.Type)
+			return Errorf(ErrAttributeReadOnly, "%v cannot be changed; CKA_LABEL, CKA_ID, CKA_SUBJECT, CKA_START_DATE and CKA_END_DATE can", a.Type)
 		}
 	}
 	return nil

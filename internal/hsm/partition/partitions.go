@@ -21,6 +21,9 @@ type partition struct {
 	label, serial string
 	created       time.Time
 
+	// policies are those that were set; it is replaced as a whole.
+	policies atomic.Pointer[map[object.PolicyID]uint64]
+
 	// changes admits one change at a time, so that memory follows the store
 	// in the store's order.
 	changes sync.Mutex
@@ -81,7 +84,9 @@ func (h *HSM) loadPartitions(tx *store.Tx) error {
 }
 
 func newPartition(record *partitionRecord) *partition {
-	return &partition{id: record.ID, label: record.Label, serial: record.Serial, created: record.Created}
+	p := &partition{id: record.ID, label: record.Label, serial: record.Serial, created: record.Created}
+	p.policies.Store(&record.Policies)
+	return p
 }
 
 // partitionNamed finds a partition by label or serial number. The caller holds mu.

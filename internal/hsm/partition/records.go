@@ -31,6 +31,8 @@ type hsmRecord struct {
 	// what a right password derives.
 	Officer  password `json:"officer"`
 	Verifier []byte   `json:"verifier"`
+	// Domain is the secret that HSMs of one domain share: 32 bytes.
+	Domain []byte `json:"domain,omitempty"`
 }
 
 // partitionRecord is one partition and its roles.
@@ -41,6 +43,8 @@ type partitionRecord struct {
 	Created time.Time `json:"created"`
 	// Roles holds those that have a password, by object.Role.String.
 	Roles map[string]*roleRecord `json:"roles"`
+	// Policies holds those that were set.
+	Policies map[object.PolicyID]uint64 `json:"policies,omitempty"`
 }
 
 // roleRecord is a role's password: the partition's key sealed under what the

@@ -48,13 +48,20 @@ type Client interface {
 	// otherwise. An empty name is the only partition assigned; where there
 	// is none, or more than one, that is ErrNotAssigned too.
 	OpenSession(ctx context.Context, partition string) (Session, error)
+	// AuditCheckpoint returns the newest signed checkpoint of the audit log,
+	// and AuditProof the newest with the proof that it continues the log of the
+	// given size; ErrArgumentsBad where the log is shorter than that. A backend
+	// without an audit log refuses both with ErrNotSupported.
+	AuditCheckpoint(ctx context.Context) (object.AuditCheckpoint, error)
+	AuditProof(ctx context.Context, size uint64) (object.AuditProof, error)
 	// Close is called once, after every session has been closed.
 	Close()
 }
 
 // Session is one session on a partition. It begins in RoleNone. Durability:
 // when Generate, Store, SetAttributes, Destroy or Unwrap return without error,
-// the change survives a crash.
+// the change survives a crash; so does that of Derive and of the acts of
+// administration.
 type Session interface {
 	Info() object.PartitionInfo
 
@@ -65,6 +72,7 @@ type Session interface {
 	// Generate makes a key pair, or for a secret key uses the private
 	// template alone and returns the zero ID as the public one.
 	Generate(ctx context.Context, op object.OperationID, m object.Mechanism, public, private object.Template) (pub, priv object.ID, err error)
+	// Store keeps a certificate, or a public key by its CKA_PUBLIC_KEY_INFO.
 	Store(ctx context.Context, op object.OperationID, t object.Template) (object.ID, error)
 	// Find returns at most limit objects that match, in the order of their
 	// handles, beginning after the handle after; more says that there are
@@ -75,7 +83,33 @@ type Session interface {
 	SetAttributes(ctx context.Context, op object.OperationID, id object.ID, t object.Template) error
 	Destroy(ctx context.Context, op object.OperationID, id object.ID) error
 
-	// Sign signs a digest. ECDSA returns r || s, each of the curve's size.
+	// Status describes the partition; it needs no login.
+	Status(ctx context.Context, op object.OperationID) (object.PartitionStatus, error)
+	// InitPartition gives a partition that has none its Partition Security
+	// Officer. It needs no login: who an uninitialised partition is assigned to
+	// takes it.
+	InitPartition(ctx context.Context, op object.OperationID, password []byte) error
+	// InitRole gives the partition its Crypto Officer (logged in as Partition
+	// Security Officer) or its Crypto User (logged in as Crypto Officer).
+	InitRole(ctx context.Context, op object.OperationID, role object.Role, password []byte) error
+	// ResetRole gives a role whose password is lost a new one, and keeps the
+	// keys, or fails; UnlockRole sets its count of wrong passwords back.
+	ResetRole(ctx context.Context, op object.OperationID, role object.Role, password []byte) error
+	UnlockRole(ctx context.Context, op object.OperationID, role object.Role) error
+	// ChangePassword changes a role's password by its old one.
+	ChangePassword(ctx context.Context, op object.OperationID, role object.Role, old, fresh []byte) error
+	SetPolicy(ctx context.Context, op object.OperationID, policy object.PolicyValue) error
+	// Deactivate wipes what an activated partition keeps in memory once the
+	// last session has logged out.
+	Deactivate(ctx context.Context, op object.OperationID) error
+
+	// Verify checks a signature, or a MAC in constant time:
+	// ErrSignatureInvalid, or ErrSignatureLength, where it is wrong. data is a
+	// digest or a message, as for Sign.
+	Verify(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data, signature []byte) error
+	// Derive makes a secret key of another key.
+	Derive(ctx context.Context, op object.OperationID, base object.ID, m object.Mechanism, t object.Template) (object.ID, error)
+	// Sign signs a digest, or for EdDSA, HMAC and CMAC a message. ECDSA returns r || s, each of the curve's size.
 	Sign(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, error)
 	Encrypt(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error)
 	Decrypt(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error)
