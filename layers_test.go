@@ -29,12 +29,12 @@ var layers = map[string][]string{
 	"internal/syslog": {},
 
 	// The HSM. Only partition says yes or no; server never sees a key.
-	"internal/hsm/object":     {},
-	"internal/hsm/mech":       {"internal/hsm/object"},
-	"internal/hsm/wire":       {"internal/hsm/object"},
-	"internal/hsm/store":      {"internal/hsm/object", "internal/durable"},
-	"internal/hsm/partition":  {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/store", "internal/audit"},
-	"internal/hsm/server":     {"internal/hsm/wire", "internal/hsm/object"},
+	"internal/hsm/object":    {},
+	"internal/hsm/mech":      {"internal/hsm/object"},
+	"internal/hsm/wire":      {"internal/hsm/object"},
+	"internal/hsm/store":     {"internal/hsm/object", "internal/durable"},
+	"internal/hsm/partition": {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/store", "internal/audit"},
+	"internal/hsm/server":    {"internal/hsm/wire", "internal/hsm/object"},
 	// users are the appliance's accounts, which outlive the HSM's own roles;
 	// mech for how a password is derived.
 	"internal/hsm/users":      {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},

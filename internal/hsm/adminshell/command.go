@@ -30,8 +30,8 @@ import (
 // Terminal is where a command talks to a person or a script.
 type Terminal = shell.Terminal
 
-// Caller is who a shell serves.
-type Caller struct {
+// Administrator is who a shell serves.
+type Administrator struct {
 	partition.Operator
 	Role users.Role
 }
