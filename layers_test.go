@@ -35,6 +35,8 @@ var layers = map[string][]string{
 	"internal/hsm/store":     {"internal/hsm/object", "internal/durable"},
 	"internal/hsm/partition": {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/store", "internal/audit"},
 	"internal/hsm/server":    {"internal/hsm/wire", "internal/hsm/object"},
+	// settings is the process's configuration file, and nothing but that.
+	"internal/hsm/settings": {},
 	// users are the appliance's accounts, which outlive the HSM's own roles;
 	// mech for how a password is derived.
 	"internal/hsm/users":      {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},
