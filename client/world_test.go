@@ -37,6 +37,8 @@ type token struct {
 	attempts int                   // logins; guarded by mu
 	attach   error                 // refuses clients; guarded by mu
 	locked   bool                  // guarded by mu
+	officer  string                // the Partition Security Officer's password; guarded by mu
+	policies []object.PolicyValue  // guarded by mu
 	before   func(op string) error // runs before each operation on a session; guarded by mu
 	seen     []object.OperationID  // of signatures; guarded by mu
 	sessions []*tokenSession       // every one ever opened; guarded by mu
@@ -226,10 +228,14 @@ func (s *tokenSession) Login(_ context.Context, _ object.OperationID, role objec
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
 	s.k.attempts++
+	want := s.k.password
+	if role == object.RolePartitionOfficer {
+		want = s.k.officer
+	}
 	switch {
-	case s.k.locked:
+	case s.k.locked && role != object.RolePartitionOfficer:
 		return object.Errorf(object.ErrPINLocked, "")
-	case string(password) != s.k.password:
+	case string(password) != want:
 		return object.Errorf(object.ErrPINIncorrect, "")
 	}
 	s.role = role

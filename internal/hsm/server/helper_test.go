@@ -40,7 +40,8 @@ type device struct {
 	attached int         // guarded by mu
 	sessions int         // open ones; guarded by mu
 	inside   int         // calls that run; guarded by mu
-	logins   [][]byte    // the slices themselves; guarded by mu
+	logins   [][]byte    // passwords, the slices themselves; guarded by mu
+	acts     []string    // of administration; guarded by mu
 	broken   []error     // breaches of the contract by the server; guarded by mu
 	changed  chan string // told of closes, where somebody listens
 }
