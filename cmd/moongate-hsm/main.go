@@ -3,23 +3,17 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
-	"moongate/internal/audit"
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/daemon"
 	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/settings"
 )
 
 var version = "unknown" // set by the linker
@@ -28,7 +22,11 @@ const usage = `moongate-hsm is a network HSM: partitions of keys that never leav
 
 Usage:
   moongate-hsm [-data DIR] init   -label LABEL [-host NAME-OR-ADDRESS]... [-fips]
-  moongate-hsm [-data DIR] serve  [-listen ADDRESS:PORT] [-accept-audit-loss]
+  moongate-hsm [-data DIR] serve  [-config FILE] [-listen ADDRESS:PORT]
+                                  [-ssh-listen ADDRESS:PORT|off] [-metrics-listen ADDRESS:PORT|off]
+                                  [-accept-audit-loss]
+  moongate-hsm [-data DIR] doctor [-config FILE] [-json]   what is wrong with this machine
+  moongate-hsm config             print a configuration file with every default
   moongate-hsm [-data DIR] shell  commands from standard input, one a line
   moongate-hsm [-data DIR] COMMAND...   one administration command, below
   moongate-hsm audit verify-copy DIR -key FILE   check a copy of an audit log
@@ -64,6 +62,11 @@ func run(argv []string) int {
 		return serve(dir, argv[1:])
 	case "shell":
 		return shell(dir)
+	case "doctor":
+		return examine(dir, argv[1:])
+	case "config":
+		fmt.Print(settings.Manual())
+		return 0
 	}
 	if len(argv) > 1 && argv[0] == "audit" && argv[1] == "verify-copy" {
 		return verifyCopy(argv[2:])
@@ -150,176 +153,3 @@ func initialize(dir string, argv []string) int {
 	fmt.Printf("Its device root key is %s: without it every key is lost; with it and a password they are not safe.\n", daemon.In(dir).RootKey())
 	return 0
 }
-
-func serve(dir string, argv []string) int {
-	flags := flag.NewFlagSet("serve", flag.ExitOnError)
-	listen := flags.String("listen", "127.0.0.1:1792", "address and port of the client protocol")
-	accept := flags.Bool("accept-audit-loss", false, "put a damaged audit log aside and begin a new one")
-	flags.Parse(argv)
-	if flags.NArg() > 0 {
-		return fail(fmt.Errorf("serve: %q is not expected", flags.Arg(0)))
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
-	err := daemon.Run(ctx, daemon.Options{
-		Dir: dir, Listen: *listen, Version: version, AcceptAuditLoss: *accept,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Ready:  func(addr net.Addr) { fmt.Printf("listening %s\n", addr) },
-	})
-	if errors.Is(err, daemon.ErrFIPSModule) {
-		if code, again := inFIPSMode(); again {
-			return code
-		}
-	}
-	if err != nil {
-		return fail(err)
-	}
-	return 0
-}
-
-// inFIPSMode starts this program again with Go's cryptographic module in FIPS
-// 140-3 mode, which is chosen before main. It returns only when that fails, or
-// when it was done before.
-func inFIPSMode() (code int, again bool) {
-	const setting = "fips140=on"
-	godebug := os.Getenv("GODEBUG")
-	if strings.Contains(godebug, setting) {
-		return 0, false
-	}
-	if godebug != "" {
-		godebug += ","
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fail(fmt.Errorf("starting again in FIPS mode: %w", err)), true
-	}
-	os.Setenv("GODEBUG", godebug+setting)
-	err = syscall.Exec(self, os.Args, os.Environ())
-	return fail(fmt.Errorf("starting again in FIPS mode: %w", err)), true
-}
-
-func verifyCopy(argv []string) int {
-	flags := flag.NewFlagSet("audit verify-copy", flag.ExitOnError)
-	key := flags.String("key", "", "file with the log's public key, audit.pub, from a place the HSM's host cannot write")
-	if len(argv) == 0 || strings.HasPrefix(argv[0], "-") {
-		return fail(errors.New("audit verify-copy: name the directory of the copy first"))
-	}
-	flags.Parse(argv[1:])
-	if *key == "" {
-		return fail(errors.New("audit verify-copy: -key FILE is missing"))
-	}
-	verifier, err := os.ReadFile(*key)
-	if err != nil {
-		return fail(err)
-	}
-	report, err := audit.Verify(argv[0], strings.TrimSpace(string(verifier)))
-	if err != nil {
-		return fail(err)
-	}
-	if err := adminshell.PrintReport(os.Stdout, report); err != nil {
-		return fail(err)
-	}
-	return 0
-}
-
-// executor runs command lines in the running HSM, or in its files.
-type executor struct {
-	run   func(adminshell.Request) (int, error)
-	close func() error
-}
-
-func newExecutor(dir string, term adminshell.Terminal) (*executor, error) {
-	caller, err := adminshell.DialLocal(daemon.In(dir).Socket(), term)
-	if err == nil {
-		return &executor{caller.Run, caller.Close}, nil
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return nil, fmt.Errorf("this HSM belongs to another user; run as that user or as root: %w", err)
-	}
-	a, err := daemon.Open(daemon.Options{Dir: dir, Version: version, Listen: "(not running)", Logger: slog.New(slog.DiscardHandler)})
-	if errors.Is(err, daemon.ErrFIPSModule) {
-		inFIPSMode() // nothing was read from standard input yet
-	}
-	if err != nil {
-		return nil, err
-	}
-	sh := adminshell.New(&a.Appliance, adminshell.LocalOperator(), term)
-	return &executor{
-		func(r adminshell.Request) (int, error) { return sh.Run(context.Background(), r), nil },
-		a.Close,
-	}, nil
-}
-
-func command(dir string, words []string) int {
-	term := newConsole()
-	ex, err := newExecutor(dir, term)
-	if err != nil {
-		return fail(err)
-	}
-	code, err := runLine(ex, words)
-	if err := errors.Join(err, ex.close()); err != nil {
-		return fail(err)
-	}
-	return code
-}
-
-// shell runs command lines from standard input; a login lasts until the end.
-// It stops at the first command that fails, and exits with its result.
-func shell(dir string) int {
-	term := newConsole()
-	ex, err := newExecutor(dir, term)
-	if err != nil {
-		return fail(err)
-	}
-	defer ex.close()
-	for {
-		line, err := term.readLine("moonsh:> ")
-		if errors.Is(err, io.EOF) {
-			return 0
-		} else if err != nil {
-			return fail(err)
-		}
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if line == "exit" || line == "quit" {
-			return 0
-		}
-		words, err := adminshell.Words(line)
-		code := 1
-		if err != nil {
-			fail(err)
-		} else if code, err = runLine(ex, words); err != nil {
-			return fail(err)
-		}
-		if code != 0 && !term.interactive {
-			return code
-		}
-	}
-}
-
-// runLine reads the files that the line names and runs it. The exit code is 1
-// for every failure: a process has only 8 bits for 65535. The error says that
-// the HSM could not be talked to.
-func runLine(ex *executor, words []string) (int, error) {
-	req := adminshell.Request{Words: words, Files: map[string][]byte{}}
-	for option, path := range adminshell.FileOptions(words) {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return fail(fmt.Errorf("-%s: %w", option, err)), nil
-		}
-		if len(content) > maxFile {
-			return fail(fmt.Errorf("-%s: %s has %d bytes, at most %d", option, path, len(content), maxFile)), nil
-		}
-		req.Files[option] = content
-	}
-	result, err := ex.run(req)
-	if err != nil || result != 0 {
-		return 1, err
-	}
-	return 0, nil
-}
-
-// maxFile bounds a file that an option names: a certificate.
-const maxFile = 64 << 10

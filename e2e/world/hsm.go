@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -24,6 +25,9 @@ type HSM struct {
 	Dir      string // its data directory
 	Addr     string // of the client protocol, the same after each Restart
 	Password string // the Security Officer's
+	// SSH and Metrics are where the newest process serves its shell and its
+	// figures; SSH is the same after each Restart.
+	SSH, Metrics string
 
 	program string
 	clients string // directory for the clients' certificates
@@ -70,17 +74,19 @@ func (h *HSM) serve(ctx context.Context, listen string) (string, error) {
 		}
 		h.earlier = append(h.earlier, h.process.Log())
 	}
-	addr := ""
+	var addr, ssh, metrics string
 	process, err := startProcess(ctx, nil, func(line string) bool {
-		after, is := strings.CutPrefix(line, "listening ")
-		if is {
-			addr = after
+		for prefix, at := range map[string]*string{"ssh ": &ssh, "metrics ": &metrics, "listening ": &addr} {
+			if after, is := strings.CutPrefix(line, prefix); is {
+				*at = after
+			}
 		}
-		return is
-	}, h.program, "-data", h.Dir, "serve", "-listen", listen)
+		return addr != ""
+	}, h.program, "-data", h.Dir, "serve", "-listen", listen, "-ssh-listen", cmp.Or(h.SSH, loopback+":0"), "-metrics-listen", loopback+":0")
 	if err != nil {
 		return "", err
 	}
+	h.SSH, h.Metrics = ssh, metrics
 	h.process = process
 	return addr, nil
 }

@@ -4,19 +4,12 @@
 package daemon
 
 import (
-	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"moongate/client"
 	"moongate/internal/audit"
@@ -26,7 +19,6 @@ import (
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/partition"
-	"moongate/internal/hsm/server"
 	"moongate/internal/hsm/store"
 )
 
@@ -126,18 +118,29 @@ func makeCertificate(files Files, hosts []string) error {
 	return nil
 }
 
-// Options say how Run serves an HSM.
+// Options say how an HSM is opened and served.
 type Options struct {
 	Dir     string
-	Listen  string // host:port of the client protocol
 	Version string
 	Logger  *slog.Logger
+	// Lines keeps the log's newest lines for the shell; it may be nil.
+	Lines *LogRing
 	// AcceptAuditLoss is the operator's word that a damaged audit log is put
 	// aside and begun anew (audit.Options.AcceptLoss).
 	AcceptAuditLoss bool
-	// Ready is called once the HSM serves, with the address it listens on.
-	Ready func(addr net.Addr)
+
+	// Listen is the client protocol's address and port. SSH and Metrics are
+	// those of the appliance shell and of the figures; empty serves none.
+	Listen, SSH, Metrics string
+	// Connections and Sessions bound what clients hold at the same time; 0 is
+	// the server's default.
+	Connections, Sessions int
+	// Ready is called once the HSM serves.
+	Ready func(Addresses)
 }
+
+// Addresses are where a served HSM listens; empty is not served.
+type Addresses struct{ NTLS, SSH, Metrics string }
 
 // ErrFIPSModule says that the HSM was made for FIPS mode and that this process
 // was not started in it.
@@ -146,9 +149,8 @@ var ErrFIPSModule = errors.New("the HSM is in FIPS mode, and this process's Go c
 // Appliance is an HSM that is open in this process.
 type Appliance struct {
 	adminshell.Appliance
-	files       Files
-	certificate tls.Certificate
-	store       *store.Store
+	files Files
+	store *store.Store
 }
 
 // Open opens the HSM in a directory; no other process may have it open. Where
@@ -195,11 +197,11 @@ func (a *Appliance) open(opts Options) error {
 	if err := durable.RemoveTemps(a.files.dir); err != nil {
 		return err
 	}
-	if a.certificate, err = tls.LoadX509KeyPair(a.files.Certificate(), a.files.CertificateKey()); err != nil {
-		return fmt.Errorf("reading the server's certificate, which clients pin: %w; put it back", err)
+	certificate, err := a.files.loadCertificate()
+	if err != nil {
+		return err
 	}
-	sum := sha256.Sum256(a.certificate.Certificate[0])
-	a.Fingerprint = hex.EncodeToString(sum[:])
+	a.Fingerprint = fingerprintOf(certificate)
 	a.Journal, err = audit.Open(a.AuditDir, audit.Options{
 		Origin: "moongate-hsm/" + serial, Logger: opts.Logger, AcceptLoss: opts.AcceptAuditLoss,
 	})
@@ -217,48 +219,4 @@ func (a *Appliance) Close() error {
 		err = a.Journal.Close()
 	}
 	return errors.Join(err, a.store.Close(), handBack(a.files.dir))
-}
-
-// Run serves an HSM until ctx is done: clients on opts.Listen, administrators
-// of this machine on the socket.
-func Run(ctx context.Context, opts Options) (err error) {
-	a, err := Open(opts)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.Close()) }()
-
-	srv, err := server.New(server.Options{
-		Backend: backend{a.HSM}, Certificate: a.certificate, Serial: a.HSM.Serial(),
-		Software: "moongate-hsm " + opts.Version, Logger: opts.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	a.HSM.OnDisconnect(func(fingerprint string) {
-		var f server.Fingerprint
-		if n, err := hex.Decode(f[:], []byte(fingerprint)); err == nil && n == len(f) {
-			srv.Disconnect(f)
-		}
-	})
-	local, err := adminshell.ListenLocal(In(opts.Dir).Socket())
-	if err != nil {
-		return err
-	}
-	defer local.Close()
-	listener, err := net.Listen("tcp", opts.Listen)
-	if err != nil {
-		return fmt.Errorf("listening for clients on %s: %w", opts.Listen, err)
-	}
-	defer listener.Close()
-	a.Listen = listener.Addr().String()
-
-	opts.Logger.Info("HSM ready", "listen", a.Listen, "serial", a.HSM.Serial(), "fingerprint", a.Fingerprint)
-	if opts.Ready != nil {
-		opts.Ready(listener.Addr())
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return srv.Serve(ctx, listener) })
-	group.Go(func() error { return adminshell.ServeLocal(ctx, local, &a.Appliance) })
-	return group.Wait()
 }

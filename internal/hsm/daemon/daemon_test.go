@@ -284,7 +284,7 @@ func TestRun(t *testing.T) {
 	dir := newDir(t)
 	_, err := Init(initOptions(dir, "127.0.0.1"))
 	must(t, err)
-	addr, stop := run(t, options(dir))
+	at, stop := run(t, options(dir))
 
 	if err := Run(t.Context(), options(dir)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("a second Run: %v", err)
@@ -314,7 +314,7 @@ func TestRun(t *testing.T) {
 	servers, err := client.LoadCertificates(In(dir).Certificate())
 	must(t, err)
 	config := client.Config{
-		Address: addr.String(), ServerCertificates: servers, Certificate: pair, Partition: "p", Role: client.RoleCryptoOfficer,
+		Address: at.NTLS, ServerCertificates: servers, Certificate: pair, Partition: "p", Role: client.RoleCryptoOfficer,
 		Password: func() ([]byte, error) { return []byte(soPassword), nil },
 	}
 	c, err := client.Dial(t.Context(), config)
@@ -342,19 +342,19 @@ func TestRun(t *testing.T) {
 }
 
 // run runs an HSM until stop, which returns what Run returned.
-func run(t *testing.T, opts Options) (net.Addr, func() error) {
+func run(t *testing.T, opts Options) (Addresses, func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	ready, ended := make(chan net.Addr, 1), make(chan error, 1)
-	opts.Ready = func(addr net.Addr) { ready <- addr }
+	ready, ended := make(chan Addresses, 1), make(chan error, 1)
+	opts.Ready = func(at Addresses) { ready <- at }
 	go func() { ended <- Run(ctx, opts) }()
 	select {
-	case addr := <-ready:
-		return addr, func() error { cancel(); return <-ended }
+	case at := <-ready:
+		return at, func() error { cancel(); return <-ended }
 	case err := <-ended:
 		t.Fatalf("Run: %v", err)
-		return nil, nil
+		return Addresses{}, nil
 	}
 }
 

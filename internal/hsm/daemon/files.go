@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,27 @@ func (f Files) Audit() string { return filepath.Join(f.dir, "audit") }
 // certificate is what clients pin.
 func (f Files) Certificate() string    { return filepath.Join(f.dir, "server.pem") }
 func (f Files) CertificateKey() string { return filepath.Join(f.dir, "server.key") }
+
+// loadCertificate reads the server's certificate and key.
+func (f Files) loadCertificate() (tls.Certificate, error) {
+	c, err := tls.LoadX509KeyPair(f.Certificate(), f.CertificateKey())
+	if err != nil {
+		return c, fmt.Errorf("reading the server's certificate, which clients pin: %w; put it back", err)
+	}
+	return c, nil
+}
+
+// checkpoints is the audit log's file of signed checkpoints.
+func (f Files) checkpoints() string { return filepath.Join(f.Audit(), "checkpoints") }
+
+// Users is the file of the appliance's accounts.
+func (f Files) Users() string { return filepath.Join(f.dir, "users.json") }
+
+// HostKeys is the directory of the SSH server's keys.
+func (f Files) HostKeys() string { return filepath.Join(f.dir, "ssh") }
+
+// Bound holds the address that `ntls bind` chose.
+func (f Files) Bound() string { return filepath.Join(f.dir, "ntls.listen") }
 
 // Inbox is where clients' certificates are delivered.
 func (f Files) Inbox() string { return filepath.Join(f.dir, "inbox") }
