@@ -136,7 +136,7 @@ type running struct {
 func startUp(t *testing.T, program, dir string) *running {
 	t.Helper()
 	u := &running{t: t, done: make(chan error, 1)}
-	u.cmd = exec.Command(program, "up", "-data", dir, "-hsm-port", "0", "-proxy-port", "0", "-inbound-port", "0", "-origin-port", "0")
+	u.cmd = exec.Command(program, "up", "-data", dir, "-hsm-port", "0", "-hsm-ssh-port", "0", "-hsm-metrics-port", "0", "-proxy-port", "0", "-inbound-port", "0", "-origin-port", "0")
 	var stderr strings.Builder
 	u.cmd.Stderr = &stderr
 	out, err := u.cmd.StdoutPipe()

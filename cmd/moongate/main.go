@@ -94,6 +94,8 @@ func up(argv []string) error {
 		what string
 	}{
 		{"hsm-port", &ports.HSM, "HSM's client port"},
+		{"hsm-ssh-port", &ports.HSMShell, "HSM's shell's port"},
+		{"hsm-metrics-port", &ports.HSMFigures, "HSM's figures' port"},
 		{"proxy-port", &ports.Proxy, "forward proxy's port"},
 		{"inbound-port", &ports.Inbound, "inbound listener's port"},
 		{"origin-port", &ports.Origin, "demonstration origin's port"},

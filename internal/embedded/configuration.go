@@ -1,11 +1,14 @@
 package embedded
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 
 	"moongate/internal/durable"
 	"moongate/internal/gw/config"
+
+	"github.com/BurntSushi/toml"
 )
 
 // writeConfiguration writes the gateway's first configuration. It is never
@@ -64,4 +67,17 @@ func writeConfiguration(path string, ports Ports, certificates map[string][]byte
 		return fmt.Errorf("writing the gateway's configuration: %w", err)
 	}
 	return nil
+}
+
+// writeHSMSettings says where the HSM's shell and figures are. The client port
+// is an option of `serve`: the gateway's configuration has it.
+func writeHSMSettings(path string, ports Ports) error {
+	var b bytes.Buffer
+	b.WriteString("# `moongate-hsm config` prints a file with every key.\n")
+	if err := toml.NewEncoder(&b).Encode(hsmSettings{
+		SSH: listening{local(ports.HSMShell)}, Metrics: listening{local(ports.HSMFigures)},
+	}); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, b.Bytes(), 0o600)
 }

@@ -103,7 +103,7 @@ func TestPorts(t *testing.T) {
 	var p Ports
 	must(t, p.choose(""))
 	seen := map[int]bool{0: true}
-	for _, port := range []int{p.HSM, p.Proxy, p.Inbound, p.Origin} {
+	for _, port := range []int{p.HSM, p.HSMShell, p.HSMFigures, p.Proxy, p.Inbound, p.Origin} {
 		if seen[port] {
 			t.Errorf("ports %+v", p)
 		}
@@ -123,7 +123,7 @@ func TestPorts(t *testing.T) {
 func TestPortsAreReadBack(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.xml")
-	want := Ports{HSM: 1792, Proxy: 8080, Inbound: 8443, Origin: 9443}
+	want := DefaultPorts
 	certificates := map[string][]byte{}
 	for _, spec := range specs {
 		var key crypto.Signer
@@ -148,7 +148,11 @@ func TestPortsAreReadBack(t *testing.T) {
 	must(t, writeConfiguration(path, want, certificates, pem.EncodeToMemory(block)))
 	snapshot, _, err := config.Load(path)
 	must(t, err)
-	if got := portsOf(snapshot); got != want {
+	settings := filepath.Join(t.TempDir(), "hsm.toml")
+	must(t, writeHSMSettings(settings, want))
+	hsm, err := readHSMSettings(settings)
+	must(t, err)
+	if got := portsOf(snapshot, hsm); got != want {
 		t.Errorf("read %+v, wrote %+v", got, want)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/BurntSushi/toml"
+
 	"moongate/internal/gw/config"
 	gateway "moongate/internal/gw/daemon"
 )
@@ -19,6 +21,7 @@ type layout struct{ dir string }
 func (l layout) hsm() string             { return filepath.Join(l.dir, "hsm") }
 func (l layout) hsmRootKey() string      { return filepath.Join(l.hsm(), "device.key") }
 func (l layout) hsmCertificate() string  { return filepath.Join(l.hsm(), "server.pem") }
+func (l layout) hsmSettings() string     { return filepath.Join(l.hsm(), "hsm.toml") }
 func (l layout) gateway() gateway.Files  { return gateway.In(filepath.Join(l.dir, "gateway")) }
 func (l layout) credentials() string     { return CredentialsFile(l.dir) }
 func (l layout) originAuthority() string { return filepath.Join(l.dir, "origin.pem") }
@@ -41,13 +44,14 @@ const (
 )
 
 // Ports are chosen at the first start and kept in the gateway's configuration
-// from then on; 0 takes a free one.
+// and, those of the HSM's shell and figures, in the HSM's from then on; 0 takes
+// a free one.
 type Ports struct {
-	HSM, Proxy, Inbound, Origin int
+	HSM, HSMShell, HSMFigures, Proxy, Inbound, Origin int
 }
 
 // DefaultPorts are those that the documentation names.
-var DefaultPorts = Ports{HSM: 1792, Proxy: 8080, Inbound: 8443, Origin: 9443}
+var DefaultPorts = Ports{HSM: 1792, HSMShell: 2022, HSMFigures: 9179, Proxy: 8080, Inbound: 8443, Origin: 9443}
 
 // choose replaces zeros by free ports, and refuses ports that are taken before
 // they become the configuration's. All are held until all are chosen, so that
@@ -60,7 +64,8 @@ func (p *Ports) choose(listen string) error {
 		address      string
 		whose, given string
 	}{
-		{&p.HSM, own, "HSM", "hsm-port"}, {&p.Proxy, listen, "forward proxy", "proxy-port"},
+		{&p.HSM, own, "HSM", "hsm-port"}, {&p.HSMShell, own, "HSM's shell", "hsm-ssh-port"}, {&p.HSMFigures, own, "HSM's figures", "hsm-metrics-port"},
+		{&p.Proxy, listen, "forward proxy", "proxy-port"},
 		{&p.Inbound, listen, "inbound listener", "inbound-port"}, {&p.Origin, own, "demonstration origin", "origin-port"},
 	} {
 		l, err := net.Listen("tcp", net.JoinHostPort(c.address, strconv.Itoa(*c.port)))
@@ -73,10 +78,10 @@ func (p *Ports) choose(listen string) error {
 	return nil
 }
 
-// portsOf reads the ports back from a configuration that was written before.
-// An administrator may have changed it: what is no longer there is 0.
-func portsOf(snapshot *config.Snapshot) Ports {
-	var p Ports
+// portsOf reads the ports back from configurations that were written before.
+// An administrator may have changed them: what is no longer there is 0.
+func portsOf(snapshot *config.Snapshot, hsm hsmSettings) Ports {
+	p := Ports{HSMShell: portIn(hsm.SSH.Listen), HSMFigures: portIn(hsm.Metrics.Listen)}
 	if snapshot.HSM != nil {
 		p.HSM = int(snapshot.HSM.Port)
 	}
@@ -91,6 +96,35 @@ func portsOf(snapshot *config.Snapshot) Ports {
 		}
 	}
 	return p
+}
+
+// hsmSettings is what the first start writes into the HSM's configuration file,
+// and all that is read back of it.
+type hsmSettings struct {
+	SSH     listening `toml:"ssh"`
+	Metrics listening `toml:"metrics"`
+}
+
+type listening struct {
+	Listen string `toml:"listen"`
+}
+
+// readHSMSettings reads the HSM's configuration file; a data directory that an
+// earlier version made has none.
+func readHSMSettings(path string) (hsmSettings, error) {
+	var s hsmSettings
+	_, err := toml.DecodeFile(path, &s)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return s, fmt.Errorf("the HSM's configuration is not usable: %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// portIn is the port of an address, or 0.
+func portIn(address string) int {
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port)
+	return n
 }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

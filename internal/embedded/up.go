@@ -70,7 +70,11 @@ func Up(ctx context.Context, opts Options) error {
 		if configured, _, err = config.Load(l.gateway().Config()); err != nil {
 			return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
 		}
-		ports = portsOf(configured)
+		hsm, err := readHSMSettings(l.hsmSettings())
+		if err != nil {
+			return err
+		}
+		ports = portsOf(configured, hsm)
 		if opts.Ports != DefaultPorts && opts.Ports != (Ports{}) && opts.Ports != ports {
 			fmt.Fprintf(opts.Out, "NOTE: ports are for the first start; those in %s hold.\n", l.gateway().Config())
 		}
@@ -149,6 +153,11 @@ func (u *up) run(ctx context.Context) error {
 	tool := hsmTool{u.program("moongate-hsm"), u.l.hsm()}
 	if err := tool.ensureInitialized(ctx, u.cred); err != nil {
 		return err
+	}
+	if u.configured == nil {
+		if err := writeHSMSettings(u.l.hsmSettings(), u.ports); err != nil {
+			return err
+		}
 	}
 	if err := give(u.l.hsm(), u.hsmUser); err != nil {
 		return fmt.Errorf("giving the HSM's directory to its user: %w", err)
@@ -296,6 +305,9 @@ func (u *up) startGateway(ctx context.Context, s *stage) error {
 
 func (u *up) announce() {
 	u.say("HSM      127.0.0.1:%d, data in %s, messages in %s", u.ports.HSM, u.l.hsm(), u.l.log("hsm"))
+	if u.ports.HSMShell != 0 {
+		u.say("         its shell: ssh -p %d admin@127.0.0.1 (password: hsm-admin in the secrets)", u.ports.HSMShell)
+	}
 	u.say("gateway  data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
 	u.say("records  %s", filepath.Join(u.l.gateway().Log(), "decryption.jsonl"))
 	u.say("secrets  %s (shown by `moongate credentials`)", u.l.credentials())
