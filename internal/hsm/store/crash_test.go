@@ -27,9 +27,13 @@ import (
 const crashEnv = "STORE_TEST_CRASH"
 
 func TestMain(m *testing.M) {
-	if args := os.Getenv(crashEnv); args != "" {
-		if err := changeUntilKilled(args); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+	for name, child := range map[string]func(args string) error{
+		crashEnv: changeUntilKilled, store.EraseEnv: store.EraseUntilKilled,
+	} {
+		if args := os.Getenv(name); args != "" {
+			if err := child(args); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
 			os.Exit(1)
 		}
 	}

@@ -26,7 +26,8 @@ var (
 	goldenPartition = uuid.MustParse("11111111-1111-4111-8111-111111111111")
 	goldenKey       = &object.Object{
 		ID: uuid.MustParse("22222222-2222-4222-8222-222222222222"),
-		Attributes: object.Defaults(object.ClassPrivateKey).Merge(object.New(
+		// The defaults of that time: CKA_DERIVE came later.
+		Attributes: object.Defaults(object.ClassPrivateKey).Without(object.AttrDerive).Merge(object.New(
 			object.Text(object.AttrLabel, "golden key"), object.Bytes(object.AttrID, []byte{1, 2, 3}))),
 		Secret: []byte("not really PKCS#8"),
 	}

@@ -239,7 +239,7 @@ func (tx *Tx) DeleteObject(p, id object.ID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	died := number(uint64(tx.s.now().Unix()))
+	died := number(uint64(tx.s.opts.Now().Unix()))
 	st := stored{place: at, secret: seal(nil, &tx.keys.tombstones, tx.objectContext("tombstone", p, id, at), died)}
 	if err := t.objects.Put(id[:], st.append(nil)); err != nil {
 		return 0, fmt.Errorf("deleting object %v: %w", id, err)

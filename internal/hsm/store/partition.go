@@ -120,7 +120,7 @@ type tables struct {
 
 // tables refuses a partition that is not there or was damaged at Open.
 func (tx *Tx) tables(id object.ID) (tables, error) {
-	if err := tx.s.damaged[id]; err != nil {
+	if err := tx.f.damaged[id]; err != nil {
 		return tables{}, err
 	}
 	name := tx.partitionName(id)

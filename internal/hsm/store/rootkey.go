@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,17 +21,10 @@ func LoadOrCreateRootKey(path string) (RootKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	rand.Read(key[:]) // never fails: the program ends instead
-	text := hex.AppendEncode(nil, key[:])
+	key = newRootKey()
+	text := PlainKeyFile(path).encode(key)
 	defer clear(text)
-	err = publish(path, func(temporary string) error {
-		f, err := os.OpenFile(temporary, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		_, err = f.Write(append(text, '\n'))
-		return errors.Join(err, f.Sync(), f.Close())
-	})
+	err = publishBytes(path, text)
 	if errors.Is(err, fs.ErrExist) {
 		return LoadRootKey(path)
 	}
@@ -42,32 +34,32 @@ func LoadOrCreateRootKey(path string) (RootKey, error) {
 	return key, nil
 }
 
-// LoadRootKey reads the device root key; the error matches fs.ErrNotExist
-// where there is no file.
-func LoadRootKey(path string) (RootKey, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return RootKey{}, fmt.Errorf("opening root key: %w", err)
-	}
-	defer f.Close() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return RootKey{}, fmt.Errorf("reading root key: %w", err)
-	}
-	if mode := info.Mode(); mode.Perm()&0o077 != 0 {
-		return RootKey{}, fmt.Errorf("root key %s has mode %v: others can reach it; if it is still secret, run `chmod 600 %s`", path, mode.Perm(), path)
-	}
+func newRootKey() RootKey {
 	var key RootKey
-	text := make([]byte, 2*len(key)+2)
-	defer clear(text)
-	n, err := io.ReadFull(f, text)
-	if err != io.ErrUnexpectedEOF && err != nil {
-		return RootKey{}, fmt.Errorf("reading root key %s: %w", path, err)
+	rand.Read(key[:]) // never fails: the program ends instead
+	return key
+}
+
+// LoadRootKey reads a device root key that is not sealed under a passphrase
+// (ErrSealed); the error matches fs.ErrNotExist where there is no file.
+func LoadRootKey(path string) (RootKey, error) {
+	text, err := readKeyFile(path)
+	if err != nil {
+		return RootKey{}, err
 	}
-	if n != 2*len(key)+1 || text[n-1] != '\n' {
+	defer clear(text)
+	if isSealed(text) {
+		return RootKey{}, fmt.Errorf("root key %s: %w", path, ErrSealed)
+	}
+	return decodePlain(path, text)
+}
+
+func decodePlain(path string, text []byte) (RootKey, error) {
+	var key RootKey
+	if len(text) != 2*len(key)+1 || text[len(text)-1] != '\n' {
 		return RootKey{}, fmt.Errorf("root key %s is not 64 hexadecimal digits and a newline; restore it from a backup", path)
 	}
-	if _, err := hex.Decode(key[:], text[:n-1]); err != nil {
+	if _, err := hex.Decode(key[:], text[:len(text)-1]); err != nil {
 		// The error of encoding/hex is left out: it quotes a digit.
 		return RootKey{}, fmt.Errorf("root key %s is not 64 hexadecimal digits and a newline; restore it from a backup", path)
 	}

@@ -70,6 +70,13 @@ func newKeyring(root *RootKey, store object.ID) *keyring {
 	return k
 }
 
+// wipe clears the subkeys; the store's ID stays.
+func (k *keyring) wipe() {
+	for _, key := range []*[32]byte{&k.check, &k.records, &k.tombstones, &k.passwords, &k.names, &k.digest} {
+		clear(key[:])
+	}
+}
+
 // context is what a sealed value is bound to: the format, what it is, the
 // store, and fields of fixed size that say which one.
 func (k *keyring) context(what string, fields ...[]byte) []byte {
@@ -127,26 +134,32 @@ func (k *keyring) mac(key *[32]byte, parts ...[]byte) [32]byte {
 // and stretched, which the role's password derived, give together. context
 // says which partition and role; OpenKey must be given the same.
 func (s *Store) SealKey(stretched [32]byte, context []byte, key *PartitionKey) ([]byte, error) {
-	kek, err := s.passwordKey(stretched)
+	f := s.file.Load()
+	f.using.RLock()
+	defer f.using.RUnlock()
+	kek, err := f.keys.passwordKey(stretched)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(kek[:])
 	sum := sha256.Sum256(context)
-	return seal(nil, kek, s.keys.context("partition key", sum[:]), key[:]), nil
+	return seal(nil, kek, f.keys.context("partition key", sum[:]), key[:]), nil
 }
 
 // OpenKey undoes SealKey. The error matches ErrTampered when the password was
 // another, or the root key, the context, or when sealed was changed: nobody can
 // tell which.
 func (s *Store) OpenKey(stretched [32]byte, context, sealed []byte) (*PartitionKey, error) {
-	kek, err := s.passwordKey(stretched)
+	f := s.file.Load()
+	f.using.RLock()
+	defer f.using.RUnlock()
+	kek, err := f.keys.passwordKey(stretched)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(kek[:])
 	sum := sha256.Sum256(context)
-	plaintext, ok := open(kek, s.keys.context("partition key", sum[:]), sealed)
+	plaintext, ok := open(kek, f.keys.context("partition key", sum[:]), sealed)
 	defer clear(plaintext)
 	key := new(PartitionKey)
 	if !ok || len(plaintext) != len(key) {
@@ -156,8 +169,8 @@ func (s *Store) OpenKey(stretched [32]byte, context, sealed []byte) (*PartitionK
 	return key, nil
 }
 
-func (s *Store) passwordKey(stretched [32]byte) (*[32]byte, error) {
-	kek, err := hkdf.Extract(sha256.New, stretched[:], s.keys.passwords[:])
+func (k *keyring) passwordKey(stretched [32]byte) (*[32]byte, error) {
+	kek, err := hkdf.Extract(sha256.New, stretched[:], k.passwords[:])
 	if err != nil {
 		return nil, fmt.Errorf("deriving from the password: %w", err)
 	}

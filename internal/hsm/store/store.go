@@ -28,12 +28,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"moongate/internal/hsm/object"
-
-	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 )
 
 // FileName is the store's one file in its directory.
@@ -52,20 +50,21 @@ type Options struct {
 	LockTimeout time.Duration
 	// Now is the clock; nil is time.Now. It dates the store and tombstones.
 	Now func() time.Time
+	// KeyFile is the root key's file, for Erase; nil where nothing will be
+	// erased.
+	KeyFile *KeyFile
+
+	// step is called before each step of an erasure, by tests: an error ends
+	// it there.
+	step func(name string) error
 }
 
 // Store is an open store. Its methods may be called by any number of
 // goroutines.
 type Store struct {
-	db      *bbolt.DB
-	keys    *keyring
-	created time.Time
-	now     func() time.Time
-
-	// damaged holds the partitions whose index did not pass Open's check, and
-	// why. It does not change after Open.
-	damaged map[object.ID]error
-
+	dir   string
+	opts  Options
+	file  atomic.Pointer[file]
 	group group
 }
 
@@ -97,7 +96,7 @@ func Open(dir string, root RootKey, opts Options) (*Store, error) {
 	path := filepath.Join(dir, FileName)
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && !opts.MustExist {
-		err = create(path, &root, opts.Now())
+		err = create(path, &root, opts.Now(), 0)
 		if errors.Is(err, fs.ErrExist) {
 			err = nil // another process was faster
 		}
@@ -110,106 +109,38 @@ func Open(dir string, root RootKey, opts Options) (*Store, error) {
 			return nil, fmt.Errorf("closing store to others: %w", err)
 		}
 	}
-	db, err := openFile(path, opts.LockTimeout)
+	s := &Store{dir: dir, opts: opts}
+	s.group.lead = make(chan struct{}, 1)
+	f, err := s.openFile(path, &root)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, now: opts.Now, damaged: map[object.ID]error{}}
-	s.group.lead = make(chan struct{}, 1)
-	if err := guard(func() error { return s.load(&root) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening store %s: %w", path, err), db.Close())
+	if err := s.settle(); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening store %s: %w", path, err), f.close())
 	}
+	s.file.Store(f)
 	return s, nil
-}
-
-func openFile(path string, timeout time.Duration) (*bbolt.DB, error) {
-	var db *bbolt.DB
-	err := guard(func() (err error) {
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType})
-		return err
-	})
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("store %s is in use by another process; stop the other moongate-hsm (find it with `fuser %s`)", path, path)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("store %s: %w (%w); restore it from a backup", path, ErrFormat, err)
-	case err != nil:
-		return nil, fmt.Errorf("opening store %s: %w", path, err)
-	}
-	return db, nil
-}
-
-// create makes an empty store, whole or not at all.
-func create(path string, root *RootKey, now time.Time) error {
-	return publish(path, func(temporary string) error {
-		db, err := openFile(temporary, time.Second)
-		if err != nil {
-			return err
-		}
-		err = db.Update(func(tx *bbolt.Tx) error { return initialise(tx, root, now) })
-		return errors.Join(err, db.Close())
-	})
-}
-
-func initialise(tx *bbolt.Tx, root *RootKey, now time.Time) error {
-	for _, name := range [][]byte{bucketMeta, bucketRecords, bucketPartitions} {
-		if _, err := tx.CreateBucket(name); err != nil {
-			return err
-		}
-	}
-	h := header{id: object.NewID(), created: now.Unix()}
-	keys := newKeyring(root, h.id)
-	encoded := h.append(nil)
-	meta := tx.Bucket(bucketMeta)
-	if err := meta.Put(keyHeader, encoded); err != nil {
-		return err
-	}
-	if err := meta.Put(keyCheck, seal(nil, &keys.check, keys.context("check", encoded), nil)); err != nil {
-		return err
-	}
-	return (&state{}).put(meta, keys)
-}
-
-// load reads and checks everything but the objects' contents.
-func (s *Store) load(root *RootKey) error {
-	return s.db.View(func(btx *bbolt.Tx) error {
-		meta := btx.Bucket(bucketMeta)
-		if meta == nil {
-			return fmt.Errorf("%w: it is no HSM's store", ErrFormat)
-		}
-		encoded := meta.Get(keyHeader)
-		h, err := decodeHeader(encoded)
-		if err != nil {
-			return err
-		}
-		keys := newKeyring(root, h.id)
-		if _, ok := open(&keys.check, keys.context("check", encoded), meta.Get(keyCheck)); !ok {
-			return fmt.Errorf("%w (store %v); use the root key file that was there when it was made", ErrRootKey, h.id)
-		}
-		s.keys, s.created = keys, time.Unix(h.created, 0).UTC()
-		tx, err := s.begin(btx)
-		if err != nil {
-			return err
-		}
-		return tx.verify()
-	})
 }
 
 // Close waits for transactions and closes the file.
 func (s *Store) Close() error {
 	s.group.lead <- struct{}{}
 	defer func() { <-s.group.lead }()
-	if err := s.db.Close(); err != nil {
-		return fmt.Errorf("closing store: %w", err)
-	}
-	return nil
+	return s.file.Load().close()
 }
 
-// ID names the store; it is made with it.
-func (s *Store) ID() object.ID { return s.keys.store }
+// ID names the store; it is made with it, and anew by Erase.
+func (s *Store) ID() object.ID { return s.file.Load().keys.store }
 
 // Created is when the store was made.
-func (s *Store) Created() time.Time { return s.created }
+func (s *Store) Created() time.Time { return s.file.Load().created }
+
+// Commit is the number of the last commit: it rises by one with each that
+// changed something, is kept in the file, sealed, and goes on through Erase.
+// Someone who keeps it outside of the store can tell a store that was put back
+// to an older state: its number is lower. What this shows and what not is
+// written in docs/store.md.
+func (s *Store) Commit() uint64 { return s.file.Load().commit.Load() }
 
 // header is what tells a store and its format, in the clear: magic (8 bytes),
 // format (uint32), the store's ID (16 bytes), seconds since 1970 (int64).

@@ -13,6 +13,7 @@ import (
 // While an iterator of it runs, nothing that it iterates over may be changed.
 type Tx struct {
 	s       *Store
+	f       *file
 	keys    *keyring
 	btx     *bbolt.Tx
 	meta    *bbolt.Bucket
@@ -24,9 +25,9 @@ type Tx struct {
 	partitions   map[object.ID]*partition
 }
 
-func (s *Store) begin(btx *bbolt.Tx) (*Tx, error) {
+func (s *Store) begin(f *file, btx *bbolt.Tx) (*Tx, error) {
 	tx := &Tx{
-		s: s, keys: s.keys, btx: btx,
+		s: s, f: f, keys: f.keys, btx: btx,
 		meta: btx.Bucket(bucketMeta), records: btx.Bucket(bucketRecords),
 		partitions: map[object.ID]*partition{},
 	}

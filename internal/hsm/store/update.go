@@ -31,18 +31,28 @@ type update struct {
 // View runs fn on a consistent state of the store. A long fn holds space in
 // the file and may hold up an Update; one that calls Update can deadlock.
 func (s *Store) View(fn func(*Tx) error) error {
-	btx, err := s.db.Begin(false)
+	f := s.file.Load()
+	btx, err := f.db.Begin(false)
+	if s.file.Load() != f {
+		err = errors.Join(err, ErrErased)
+	}
+	if btx != nil {
+		defer btx.Rollback() // ends a read; has nothing to fail
+	}
 	if err != nil {
 		return fmt.Errorf("reading store: %w", err)
 	}
-	defer btx.Rollback() // ends a read; has nothing to fail
-	return catchFaults(func() error {
-		tx, err := s.begin(btx)
+	err = catchFaults(func() error {
+		tx, err := s.begin(f, btx)
 		if err != nil {
 			return err
 		}
 		return fn(tx)
 	})
+	if s.file.Load() != f {
+		return fmt.Errorf("reading store: %w", ErrErased)
+	}
+	return err
 }
 
 var errGone = errors.New("updating store: the goroutine that committed for others ended")
@@ -106,6 +116,16 @@ func (u *update) finish(err error) {
 	}
 }
 
+// refuseAll settles what is queued. The caller leads.
+func (g *group) refuseAll(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, u := range g.queue {
+		u.finish(fmt.Errorf("updating store: %w", err))
+	}
+	g.queue = nil
+}
+
 // commitTogether commits as many as it can at once. One that fails may have
 // failed for what another did, which is then undone with it: it gets its own
 // transaction, after the others.
@@ -150,13 +170,14 @@ func (s *Store) commit(list []*update) (failed *update, err error) {
 	if s.group.broken != nil {
 		return nil, fmt.Errorf("the store takes no more updates until it is opened again, since: %w", s.group.broken)
 	}
-	btx, err := s.db.Begin(true)
+	f := s.file.Load() // Erase leads, too: it stays
+	btx, err := f.db.Begin(true)
 	if err != nil {
 		return nil, fmt.Errorf("updating store: %w", err)
 	}
 	defer btx.Rollback() // after a commit it does nothing
 	var tx *Tx
-	if err := catchFaults(func() (err error) { tx, err = s.begin(btx); return err }); err != nil {
+	if err := catchFaults(func() (err error) { tx, err = s.begin(f, btx); return err }); err != nil {
 		return nil, err
 	}
 	for _, u := range list {
@@ -170,6 +191,9 @@ func (s *Store) commit(list []*update) (failed *update, err error) {
 	if err := catchFaults(btx.Commit); err != nil {
 		s.group.broken = fmt.Errorf("committing to store: %w", err)
 		return nil, s.group.broken
+	}
+	if tx.stateChanged {
+		f.commit.Store(tx.state.number)
 	}
 	return nil, nil
 }

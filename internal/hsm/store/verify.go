@@ -31,7 +31,7 @@ func (tx *Tx) verify() error {
 		}
 		id := object.ID([]byte(name))
 		if err := tx.verifyPartition(id); err != nil {
-			tx.s.damaged[id] = err
+			tx.f.damaged[id] = err
 		}
 	}
 	return nil

@@ -1,0 +1,431 @@
+package store
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"moongate/internal/hsm/object"
+)
+
+// eraseWorld is a store with one partition and one object, in a directory of
+// its own.
+type eraseWorld struct {
+	*Store
+	t         *testing.T
+	dir, key  string
+	root      RootKey
+	partition object.ID
+	pkey      *PartitionKey
+	object    *object.Object
+}
+
+func newEraseWorld(t *testing.T, step func(string) error) *eraseWorld {
+	t.Helper()
+	w := &eraseWorld{t: t, dir: t.TempDir(), partition: object.NewID(), pkey: NewPartitionKey()}
+	w.key = filepath.Join(w.dir, "device.key")
+	var err error
+	if w.root, err = LoadOrCreateRootKey(w.key); err != nil {
+		t.Fatal(err)
+	}
+	w.open(w.root, step)
+	w.object = &object.Object{ID: object.NewID(), Attributes: object.Defaults(object.ClassSecretKey), Secret: []byte("secret")}
+	if err := w.Update(w.putObject); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *eraseWorld) putObject(tx *Tx) error {
+	err := tx.CreatePartition(w.partition)
+	_, perr := tx.PutObject(w.partition, w.pkey, w.object)
+	return errors.Join(err, perr)
+}
+
+func (w *eraseWorld) open(root RootKey, step func(string) error) {
+	w.t.Helper()
+	s, err := Open(w.dir, root, Options{MustExist: w.Store != nil, KeyFile: PlainKeyFile(w.key), step: step})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Store = s
+	w.t.Cleanup(func() { s.Close() }) // some tests close it themselves
+}
+
+// has reports whether the object is there.
+func (w *eraseWorld) has() bool {
+	w.t.Helper()
+	err := w.View(func(tx *Tx) error { _, err := tx.Object(w.partition, w.pkey, w.object.ID); return err })
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		w.t.Fatal(err)
+	}
+	return err == nil
+}
+
+func (w *eraseWorld) names() []string {
+	w.t.Helper()
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// checkErased says that nothing of before is left, in the open store or in the
+// directory, and that the store works.
+func (w *eraseWorld) checkErased() {
+	w.t.Helper()
+	if w.has() {
+		w.t.Error("the object is still there")
+	}
+	if err := w.Update(w.putObject); err != nil || !w.has() {
+		w.t.Errorf("the empty store does not take updates: %v", err)
+	}
+	if got, want := w.names(), []string{"device.key", FileName}; !slices.Equal(got, want) {
+		w.t.Errorf("files are %q, want %q", got, want)
+	}
+	root, err := LoadRootKey(w.key)
+	if err != nil || root == w.root {
+		w.t.Errorf("the root key is the old one: %v", err)
+	}
+}
+
+func TestEraseLeavesAnEmptyStore(t *testing.T) {
+	t.Parallel()
+	w := newEraseWorld(t, nil)
+	id, commit := w.ID(), w.Commit()
+	var old [2]*os.File // the files that hold what is to be destroyed
+	for i, path := range []string{w.key, filepath.Join(w.dir, FileName)} {
+		var err error
+		if old[i], err = os.Open(path); err != nil {
+			t.Fatal(err)
+		}
+		defer old[i].Close()
+	}
+	if err := w.Erase(); err != nil {
+		t.Fatal(err)
+	}
+	if w.ID() == id || w.Commit() <= commit {
+		t.Errorf("ID %v, commit %d after ID %v, commit %d", w.ID(), w.Commit(), id, commit)
+	}
+	w.checkErased()
+	for i, gone := range []string{hex.EncodeToString(w.root[:]), string(magic)} {
+		raw := make([]byte, 1<<20)
+		n, _ := old[i].ReadAt(raw, 0)
+		if n == 0 || bytes.Contains(raw[:n], []byte(gone)) {
+			t.Errorf("file %d was not overwritten", i)
+		}
+	}
+	commit = w.Commit()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	root, err := LoadRootKey(w.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.open(root, nil)
+	if !w.has() || w.Commit() != commit {
+		t.Errorf("reopened: commit %d, want %d", w.Commit(), commit)
+	}
+	if err := w.Erase(); err != nil { // again
+		t.Fatal(err)
+	}
+	w.root = root
+	w.checkErased()
+}
+
+func TestEraseNeedsToKnowTheKeyFile(t *testing.T) {
+	t.Parallel()
+	s := openTemp(t)
+	if err := s.Erase(); err == nil || s.Update(put("a")) != nil {
+		t.Errorf("Erase: %v", err)
+	}
+}
+
+// The link stays, and the key at its end is replaced.
+func TestEraseFollowsALinkToTheKey(t *testing.T) {
+	t.Parallel()
+	w := newEraseWorld(t, nil)
+	target := filepath.Join(t.TempDir(), "elsewhere.key")
+	if err := errors.Join(os.Rename(w.key, target), os.Symlink(target, w.key)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Erase(); err != nil {
+		t.Fatal(err)
+	}
+	w.checkErased()
+	if to, err := os.Readlink(w.key); err != nil || to != target {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+}
+
+func TestTransactionsUnderWayEndWithAnError(t *testing.T) {
+	t.Parallel()
+	w := newEraseWorld(t, nil)
+	var wg sync.WaitGroup
+	viewing, updating, erase := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var viewErr, updateErr, queuedErr error
+	wg.Go(func() {
+		viewErr = w.View(func(tx *Tx) error {
+			close(viewing)
+			<-erase
+			for w.file.Load() == tx.f { // until the mark is written
+				runtime.Gosched()
+			}
+			_, err := tx.Object(w.partition, w.pkey, w.object.ID) // still readable
+			return err
+		})
+	})
+	<-viewing
+	wg.Go(func() { updateErr = w.Update(func(*Tx) error { close(updating); <-erase; return nil }) })
+	<-updating
+	wg.Go(func() { queuedErr = w.Update(put("queued")) })
+	for w.queued() != 1 {
+		runtime.Gosched()
+	}
+	wg.Go(func() {
+		if err := w.Erase(); err != nil {
+			t.Error(err)
+		}
+	})
+	close(erase)
+	wg.Wait()
+	// The update that led came before the erasure; the one that waited came
+	// before it or not at all.
+	if updateErr != nil || queuedErr != nil && !errors.Is(queuedErr, ErrErased) || w.has1("queued") {
+		t.Errorf("updates: %v, %v", updateErr, queuedErr)
+	}
+	if !errors.Is(viewErr, ErrErased) {
+		t.Errorf("view: %v, want ErrErased", viewErr)
+	}
+	w.checkErased()
+}
+
+func (w *eraseWorld) has1(id string) bool { return w.Store.has(w.t, id) }
+
+func TestEraseUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := newEraseWorld(t, nil)
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	for i := range 8 {
+		wg.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				err := w.Update(put(fmt.Sprint(i, n)))
+				if err == nil {
+					err = w.View(func(tx *Tx) error { _, err := tx.Sequence(w.partition); return err })
+				}
+				if err == nil {
+					_, err = w.SealKey([32]byte{1}, []byte("c"), w.pkey)
+				}
+				if err != nil && !errors.Is(err, ErrErased) && !errors.Is(err, ErrNotFound) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		if err := w.Erase(); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	w.checkErased()
+}
+
+// eraseSteps are the steps of an erasure, in order; those before the mark is
+// durable come first.
+var eraseSteps = []string{
+	"making the root key", "making the store", "marking", "the mark's name", "marked",
+	"overwriting the root key", "replacing the root key", "moving the store", "replacing the store",
+	"overwriting the store", "removing the store", "removing the mark",
+}
+
+func TestEraseHasTheseSteps(t *testing.T) {
+	t.Parallel()
+	var seen []string
+	w := newEraseWorld(t, func(step string) error { seen = append(seen, step); return nil })
+	if err := w.Erase(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(seen, eraseSteps) {
+		t.Errorf("steps %q, want %q", seen, eraseSteps)
+	}
+}
+
+// A disk that refuses at any step leaves all as it was, or an erasure that the
+// next start completes.
+func TestEraseSurvivesAFailingDisk(t *testing.T) {
+	t.Parallel()
+	for i, at := range eraseSteps {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			w := newEraseWorld(t, func(step string) error {
+				if step == at {
+					return syscall.EIO
+				}
+				return nil
+			})
+			err := w.Erase()
+			if !errors.Is(err, syscall.EIO) {
+				t.Fatalf("Erase: %v", err)
+			}
+			if i <= slices.Index(eraseSteps, "marked") {
+				if errors.Is(err, ErrErasing) || !w.has() || w.Update(put("goes on")) != nil {
+					t.Errorf("Erase: %v; the store did not go on as it was", err)
+				}
+				if got, want := w.names(), []string{"device.key", FileName}; !slices.Equal(got, want) {
+					t.Errorf("files are %q, want %q", got, want)
+				}
+				return
+			}
+			if !errors.Is(err, ErrErasing) || w.has() {
+				t.Errorf("Erase: %v; the object is still there", err)
+			}
+			if err := w.Update(put("lost")); !errors.Is(err, ErrErasing) {
+				t.Errorf("an update that would be lost: %v", err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			w.finish()
+		})
+	}
+}
+
+// finish does what the next start does.
+func (w *eraseWorld) finish() {
+	w.t.Helper()
+	if done, err := FinishErase(w.dir, w.key); err != nil || !done {
+		w.t.Fatalf("FinishErase: %v, %v", done, err)
+	}
+	if done, err := FinishErase(w.dir, w.key); err != nil || done {
+		w.t.Errorf("FinishErase, again: %v, %v", done, err)
+	}
+	root, err := LoadRootKey(w.key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.open(root, nil)
+	w.checkErased()
+}
+
+// EraseEnv makes the test binary a child that erases a store and is killed at a
+// step: "directory step".
+const EraseEnv = "STORE_TEST_ERASE"
+
+// EraseUntilKilled is the child's part.
+func EraseUntilKilled(args string) error {
+	var dir, at string
+	if n, err := fmt.Sscanf(args, "%s %q", &dir, &at); n != 2 {
+		return err
+	}
+	die := func(step string) error {
+		if step == at {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+		return nil
+	}
+	key := filepath.Join(dir, "device.key")
+	if _, err := os.Stat(filepath.Join(dir, markName)); err == nil {
+		_, err := finishErase(dir, key, die)
+		return err
+	}
+	root, err := LoadRootKey(key)
+	if err != nil {
+		return err
+	}
+	s, err := Open(dir, root, Options{KeyFile: PlainKeyFile(key), step: die})
+	if err != nil {
+		return err
+	}
+	return s.Erase()
+}
+
+func (w *eraseWorld) killAt(step string) {
+	w.t.Helper()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), EraseEnv+"="+fmt.Sprintf("%s %q", w.dir, step))
+	out, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		w.t.Fatalf("the child was not killed at %q: %v\n%s", step, err, out)
+	}
+}
+
+// kill -9 at any step of an erasure, and at any step of finishing it.
+func TestEraseSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	for i, at := range eraseSteps {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			w := newEraseWorld(t, nil)
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			w.killAt(at)
+			if i < slices.Index(eraseSteps, "marked") {
+				if done, err := FinishErase(w.dir, w.key); done || err != nil {
+					t.Fatalf("FinishErase: %v, %v", done, err)
+				}
+				w.open(w.root, nil)
+				if !w.has() {
+					t.Error("the object is gone")
+				}
+				if err := w.Erase(); err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if _, err := Open(w.dir, w.root, Options{}); !errors.Is(err, ErrErasing) && !errors.Is(err, ErrRootKey) && !errors.Is(err, ErrFormat) {
+				t.Errorf("Open without finishing: %v", err)
+			}
+			if i < len(eraseSteps)-1 {
+				w.killAt(eraseSteps[i+1]) // and once more, while finishing
+			}
+			w.finish()
+		})
+	}
+}
+
+func TestFinishEraseWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	w := newEraseWorld(t, nil)
+	var during error
+	w.opts.step = func(step string) error {
+		if step == "replacing the root key" {
+			_, during = FinishErase(w.dir, w.key)
+		}
+		return nil
+	}
+	if err := w.Erase(); err != nil {
+		t.Fatal(err)
+	}
+	if during == nil {
+		t.Error("an erasure was finished while it was under way")
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, markName), []byte("moongate hsm erasure, version 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := FinishErase(w.dir, w.key); done || err == nil {
+		t.Errorf("an unknown mark: %v, %v", done, err)
+	}
+}
