@@ -1,13 +1,13 @@
 package mech
 
 import (
-	"bytes"
+	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"fmt"
 	"math"
 
@@ -31,86 +31,76 @@ func (k *KeyMaterial) Clear() {
 // holds the secret.
 func (k KeyMaterial) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "key material %v", k.Attributes) }
 
-// KeyIDSize is the length of a default CKA_ID in bytes.
-const KeyIDSize = 20
-
-// unavailable is CK_UNAVAILABLE_INFORMATION: the CKA_KEY_GEN_MECHANISM of a
-// key that was made elsewhere (PKCS#11 v3.1, section 4.7).
-const unavailable = math.MaxUint64
-
 // GenerateKeyPair makes a key pair: RSA by CKA_MODULUS_BITS (2048, 3072 or
 // 4096; CKA_PUBLIC_EXPONENT, where given, is 65537), EC by CKA_EC_PARAMS
-// (P-256 or P-384), both in the public template.
+// (P-256, P-384 or P-521), both in the public template; Ed25519 and X25519,
+// whose CKA_EC_PARAMS may be left out.
 //
 // The caller's templates are checked here, and nowhere else, against
 // object.Template.CheckCreation and CheckPolicy, and for contradictions with
-// the key. What they leave out is object.Defaults; what the HSM sets is added,
-// also the key type and CKA_PUBLIC_KEY_INFO on both halves. A pair whose
-// templates hold no CKA_ID gets the first KeyIDSize bytes of SHA-256 of its
-// SubjectPublicKeyInfo on both halves; an ID that one template holds is the
-// other half's too.
+// the key. What they leave out is object.Template.Complete's, and for an X25519
+// key CKA_DERIVE, all that it can do; what the HSM sets is added, also the key
+// type and CKA_PUBLIC_KEY_INFO on both halves. A pair whose templates hold no
+// CKA_ID gets the first KeyIDSize bytes of SHA-256 of its SubjectPublicKeyInfo
+// on both halves; an ID that one template holds is the other half's too.
 func (p Policy) GenerateKeyPair(m object.Mechanism, public, private object.Template) (KeyMaterial, KeyMaterial, error) {
 	none := KeyMaterial{}
-	row, err := p.row(GenerateKeyPair, m)
+	rows, err := p.rows(GenerateKeyPair, m)
 	if err != nil {
 		return none, none, err
 	}
-	publicBase, err := baseOf(object.ClassPublicKey, public)
+	keyType := rows[0].KeyType
+	publicBase, err := baseOf(object.ClassPublicKey, keyType, public)
 	if err != nil {
 		return none, none, err
 	}
-	privateBase, err := baseOf(object.ClassPrivateKey, private)
+	privateBase, err := baseOf(object.ClassPrivateKey, keyType, private)
 	if err != nil {
 		return none, none, err
 	}
-	key, facts, err := generate(row.KeyType, public)
+	key, half, err := generate(keyType, public)
 	if err != nil {
 		return none, none, err
 	}
-	facts = facts.Merge(object.New(
-		object.Bool(object.AttrLocal, true),
-		object.Number(object.AttrKeyGenMechanism, uint64(m.Type)),
-	))
-	publicFacts, privateFacts := facts, facts.Without(object.AttrECPoint).Merge(keptInside(privateBase))
-	if err := contradiction(public, publicFacts); err != nil {
+	facts, err := publicFacts(half)
+	if err != nil {
 		return none, none, err
 	}
+	facts = facts.Merge(madeHere(m.Type))
+	if err := contradiction(public, facts); err != nil {
+		return none, none, err
+	}
+	privateFacts := facts.Without(object.AttrECPoint).Merge(keptInside(privateBase, true, true))
 	if err := contradiction(private, privateFacts); err != nil {
 		return none, none, err
 	}
-	id := pairID(public, private, facts)
+	id := pairID(facts, public, private)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return none, none, object.Errorf(object.ErrGeneral, "encoding private key: %v", err)
 	}
-	return KeyMaterial{Attributes: withID(publicBase, id).Merge(publicFacts)},
+	return KeyMaterial{Attributes: withID(publicBase, id).Merge(facts)},
 		KeyMaterial{Attributes: withID(privateBase, id).Merge(privateFacts), Secret: der}, nil
 }
 
-// GenerateKey makes an AES key of CKA_VALUE_LEN bytes: 16, 24 or 32. The
-// template is checked as GenerateKeyPair does.
+// GenerateKey makes an AES key of CKA_VALUE_LEN bytes (16, 24 or 32) or a
+// generic secret (MinGeneric to MaxGeneric). The template is checked as
+// GenerateKeyPair does.
 func (p Policy) GenerateKey(m object.Mechanism, template object.Template) (KeyMaterial, error) {
-	if err := p.Check(GenerateKey, m); err != nil {
-		return KeyMaterial{}, err
-	}
-	base, err := baseOf(object.ClassSecretKey, template)
+	rows, err := p.rows(GenerateKey, m)
 	if err != nil {
 		return KeyMaterial{}, err
 	}
-	size, given := template.Number(object.AttrValueLen)
-	if !given {
-		return KeyMaterial{}, object.Errorf(object.ErrTemplateIncomplete, "CKA_VALUE_LEN is missing: 16, 24 or 32 bytes")
-	}
-	if size > 32 {
-		size = 0 // refused below, and never allocated
-	}
-	if err := checkSize(object.KeyAES, aesSizes, 8*int(size)); err != nil {
+	keyType := rows[0].KeyType
+	base, err := baseOf(object.ClassSecretKey, keyType, template)
+	if err != nil {
 		return KeyMaterial{}, err
 	}
-	facts := secretFacts(int(size)).Merge(keptInside(base)).Merge(object.New(
-		object.Bool(object.AttrLocal, true),
-		object.Number(object.AttrKeyGenMechanism, uint64(m.Type)),
-	))
+	size, err := valueLen(keyType, template)
+	if err != nil {
+		return KeyMaterial{}, err
+	}
+	facts := secretFacts(keyType, size).Merge(keptInside(base, true, true)).Merge(madeHere(m.Type))
 	if err := contradiction(template, facts); err != nil {
 		return KeyMaterial{}, err
 	}
@@ -119,47 +109,78 @@ func (p Policy) GenerateKey(m object.Mechanism, template object.Template) (KeyMa
 	return KeyMaterial{Attributes: base.Merge(facts), Secret: secret}, nil
 }
 
-// baseOf checks a caller's template and lays it over the class's defaults.
-func baseOf(class object.Class, template object.Template) (object.Template, error) {
+// valueLen reads CKA_VALUE_LEN, the length of a new secret in bytes.
+func valueLen(keyType object.KeyType, template object.Template) (int, error) {
+	n, given := template.Number(object.AttrValueLen)
+	if !given {
+		return 0, object.Errorf(object.ErrTemplateIncomplete, "CKA_VALUE_LEN is missing: the length of a new %v key in bytes", keyType)
+	}
+	size := int(min(n, math.MaxInt32/8)) // larger ones are refused
+	return size, checkSecretSize(keyType, size)
+}
+
+// baseOf checks a caller's template and lays it over the defaults of the class
+// and the key type.
+func baseOf(class object.Class, keyType object.KeyType, template object.Template) (object.Template, error) {
 	if err := template.CheckCreation(class); err != nil {
 		return nil, err
 	}
-	base := object.Defaults(class).Merge(template)
+	asked := template
+	if keyType == object.KeyMontgomery {
+		asked = montgomeryUses(class).Merge(template)
+	}
+	base := asked.Complete(class)
 	return base, base.CheckPolicy()
 }
 
-// generate makes a private key of the type and returns it with the attributes
-// that describe its public half.
-func generate(keyType object.KeyType, public object.Template) (any, object.Template, error) {
-	if keyType == object.KeyRSA {
-		return generateRSA(public)
+// montgomeryUses are those of a key that can derive and nothing else.
+func montgomeryUses(class object.Class) object.Template {
+	if class == object.ClassPublicKey {
+		return object.New(object.Bool(object.AttrVerify, false))
 	}
-	return generateEC(public)
+	return object.New(object.Bool(object.AttrSign, false), object.Bool(object.AttrDerive, true))
 }
 
-func generateRSA(public object.Template) (any, object.Template, error) {
-	bits, given := public.Number(object.AttrModulusBits)
+// generate makes a private key of the type and returns both halves.
+func generate(keyType object.KeyType, template object.Template) (crypto.PrivateKey, crypto.PublicKey, error) {
+	switch keyType {
+	case object.KeyRSA:
+		return generateRSA(template)
+	case object.KeyEC:
+		return generateEC(template)
+	case object.KeyEdwards:
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		return generated(keyType, private, public, err)
+	case object.KeyMontgomery:
+		private, err := ecdh.X25519().GenerateKey(rand.Reader)
+		if err != nil {
+			return generated(keyType, nil, nil, err)
+		}
+		return private, private.PublicKey(), nil
+	}
+	return nil, nil, object.Errorf(object.ErrGeneral, "%v keys are in the table, and are not made", keyType)
+}
+
+func generateRSA(template object.Template) (crypto.PrivateKey, crypto.PublicKey, error) {
+	bits, given := template.Number(object.AttrModulusBits)
 	if !given {
 		return nil, nil, object.Errorf(object.ErrTemplateIncomplete, "CKA_MODULUS_BITS is missing: 2048, 3072 or 4096")
 	}
-	if bits > math.MaxInt32 {
-		bits = math.MaxInt32
-	}
+	bits = min(bits, math.MaxInt32)
 	if err := checkSize(object.KeyRSA, rsaSizes, int(bits)); err != nil {
 		return nil, nil, err
 	}
 	key, err := rsa.GenerateKey(rand.Reader, int(bits))
 	if err != nil {
-		return nil, nil, object.Errorf(object.ErrGeneral, "generating RSA key: %v", err)
+		return generated(object.KeyRSA, nil, nil, err)
 	}
-	facts, err := rsaFacts(&key.PublicKey)
-	return key, facts, err
+	return key, &key.PublicKey, nil
 }
 
-func generateEC(public object.Template) (any, object.Template, error) {
-	params, given := public.Get(object.AttrECParams)
+func generateEC(template object.Template) (crypto.PrivateKey, crypto.PublicKey, error) {
+	params, given := template.Get(object.AttrECParams)
 	if !given {
-		return nil, nil, object.Errorf(object.ErrTemplateIncomplete, "CKA_EC_PARAMS is missing: the DER object identifier of P-256 or P-384")
+		return nil, nil, object.Errorf(object.ErrTemplateIncomplete, "CKA_EC_PARAMS is missing: the DER object identifier of P-256, P-384 or P-521")
 	}
 	c, err := curveByParams(params)
 	if err != nil {
@@ -167,106 +188,14 @@ func generateEC(public object.Template) (any, object.Template, error) {
 	}
 	key, err := ecdsa.GenerateKey(c.Curve, rand.Reader)
 	if err != nil {
-		return nil, nil, object.Errorf(object.ErrGeneral, "generating EC key: %v", err)
+		return generated(object.KeyEC, nil, nil, err)
 	}
-	facts, err := ecFacts(&key.PublicKey)
-	return key, facts, err
+	return key, &key.PublicKey, nil
 }
 
-func rsaFacts(public *rsa.PublicKey) (object.Template, error) {
-	info, err := x509.MarshalPKIXPublicKey(public)
+func generated(keyType object.KeyType, private crypto.PrivateKey, public crypto.PublicKey, err error) (crypto.PrivateKey, crypto.PublicKey, error) {
 	if err != nil {
-		return nil, object.Errorf(object.ErrGeneral, "encoding public key: %v", err)
+		return nil, nil, object.Errorf(object.ErrGeneral, "generating %v key: %v", keyType, err)
 	}
-	return object.New(
-		object.Number(object.AttrKeyType, uint64(object.KeyRSA)),
-		object.Bytes(object.AttrModulus, public.N.Bytes()),
-		object.Number(object.AttrModulusBits, uint64(public.N.BitLen())),
-		object.Bytes(object.AttrPublicExponent, []byte{1, 0, 1}), // rsaExponent
-		object.Bytes(object.AttrPublicKeyInfo, info),
-	), nil
-}
-
-func ecFacts(public *ecdsa.PublicKey) (object.Template, error) {
-	info, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return nil, object.Errorf(object.ErrGeneral, "encoding public key: %v", err)
-	}
-	c, err := curveOf(public.Curve)
-	if err != nil {
-		return nil, err
-	}
-	uncompressed, err := public.Bytes()
-	if err != nil {
-		return nil, object.Errorf(object.ErrGeneral, "encoding public point: %v", err)
-	}
-	point, err := asn1.Marshal(uncompressed)
-	if err != nil {
-		return nil, object.Errorf(object.ErrGeneral, "encoding public point: %v", err)
-	}
-	return object.New(
-		object.Number(object.AttrKeyType, uint64(object.KeyEC)),
-		object.Bytes(object.AttrECParams, c.params),
-		object.Bytes(object.AttrECPoint, point),
-		object.Bytes(object.AttrPublicKeyInfo, info),
-	), nil
-}
-
-func secretFacts(size int) object.Template {
-	return object.New(
-		object.Number(object.AttrKeyType, uint64(object.KeyAES)),
-		object.Number(object.AttrValueLen, uint64(size)),
-	)
-}
-
-// keptInside says what is true of a key that was made here.
-func keptInside(base object.Template) object.Template {
-	return object.New(
-		object.Bool(object.AttrAlwaysSensitive, base.Bool(object.AttrSensitive)),
-		object.Bool(object.AttrNeverExtractable, !base.Bool(object.AttrExtractable)),
-	)
-}
-
-// describing are the attributes that describe a key rather than rule it: a
-// template may hold one only where the key has it too, and the same.
-var describing = []object.AttributeType{
-	object.AttrKeyType, object.AttrModulusBits, object.AttrPublicExponent, object.AttrECParams, object.AttrValueLen,
-}
-
-// contradiction refuses a template that describes another key.
-func contradiction(template, facts object.Template) error {
-	for _, typ := range describing {
-		asked, given := template.Get(typ)
-		if !given {
-			continue
-		}
-		made, has := facts.Get(typ)
-		if !has {
-			keyType, _ := facts.KeyType()
-			return object.Errorf(object.ErrTemplateInconsist, "a key of type %v has no %v; leave it out", keyType, typ)
-		}
-		if !bytes.Equal(asked, made) {
-			return object.Errorf(object.ErrTemplateInconsist, "%v is %x, and the key has %x", typ, asked, made)
-		}
-	}
-	return nil
-}
-
-// pairID is the CKA_ID that both halves get where their templates are silent.
-func pairID(public, private, facts object.Template) []byte {
-	for _, t := range []object.Template{public, private} {
-		if id, _ := t.Get(object.AttrID); len(id) > 0 {
-			return id
-		}
-	}
-	info, _ := facts.Get(object.AttrPublicKeyInfo)
-	sum := sha256.Sum256(info)
-	return sum[:KeyIDSize]
-}
-
-func withID(base object.Template, id []byte) object.Template {
-	if given, _ := base.Get(object.AttrID); len(given) > 0 {
-		return base
-	}
-	return base.With(object.Bytes(object.AttrID, id))
+	return private, public, nil
 }

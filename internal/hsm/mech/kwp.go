@@ -23,19 +23,7 @@ func kwpWrap(block cipher.Block, plaintext []byte) []byte {
 		block.Encrypt(out, out) // section 4.1: one block, as it is
 		return out
 	}
-	// RFC 3394, section 2.2.1, in its index-based form. b is A || R[i].
-	var b [16]byte
-	copy(b[:8], out)
-	for t := range 6 * n {
-		r := out[8+8*(t%n):][:8]
-		copy(b[8:], r)
-		block.Encrypt(b[:], b[:])
-		counter := binary.BigEndian.Uint64(b[:]) ^ uint64(t+1)
-		binary.BigEndian.PutUint64(b[:], counter)
-		copy(r, b[8:])
-	}
-	copy(out, b[:8])
-	clear(b[:])
+	wrapRounds(block, out)
 	return out
 }
 
@@ -51,19 +39,7 @@ func kwpUnwrap(block cipher.Block, wrapped []byte) (plaintext []byte, ok bool) {
 	if n == 1 {
 		block.Decrypt(out, out)
 	} else {
-		// RFC 3394, section 2.2.2.
-		var b [16]byte
-		copy(b[:8], out)
-		for t := 6*n - 1; t >= 0; t-- {
-			r := out[8+8*(t%n):][:8]
-			counter := binary.BigEndian.Uint64(b[:]) ^ uint64(t+1)
-			binary.BigEndian.PutUint64(b[:], counter)
-			copy(b[8:], r)
-			block.Decrypt(b[:], b[:])
-			copy(r, b[8:])
-		}
-		copy(out, b[:8])
-		clear(b[:])
+		unwrapRounds(block, out)
 	}
 	size, valid := kwpCheck(out, n)
 	if !valid {

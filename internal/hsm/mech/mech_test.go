@@ -14,9 +14,15 @@ var (
 	p384 = []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}
 	p521 = []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23}
 
+	ed25519Params = []byte{0x06, 0x03, 0x2b, 0x65, 0x70}
+	x25519Params  = []byte{0x06, 0x03, 0x2b, 0x65, 0x6e}
+
 	rsaPairGen = object.Mechanism{Type: object.MechRSAKeyPairGen}
 	ecPairGen  = object.Mechanism{Type: object.MechECKeyPairGen}
+	edPairGen  = object.Mechanism{Type: object.MechEdwardsGen}
+	xPairGen   = object.Mechanism{Type: object.MechMontgomeryGen}
 	aesGen     = object.Mechanism{Type: object.MechAESKeyGen}
+	genericGen = object.Mechanism{Type: object.MechGenericSecretGen}
 )
 
 func rsaTemplate(bits uint64) object.Template {

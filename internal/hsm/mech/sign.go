@@ -2,6 +2,7 @@ package mech
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 
@@ -11,30 +12,41 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Sign signs a digest.
+// Sign signs data: a digest, or for MechEdDSA and the MACs a whole message.
 //
 //   - MechRSAPKCS: RSASSA-PKCS1-v1_5 (RFC 8017, section 8.2). The DigestInfo is
 //     made here from m.Hash, which is mandatory.
 //   - MechRSAPSS: RSASSA-PSS (section 8.1) with m.Hash for the digest and for
 //     MGF1, and a random salt of exactly m.SaltLength bytes.
-//   - MechECDSA: r || s, each as long as the curve's order (PKCS#11
-//     mechanisms v3.1, section 2.3.1). The digest is that of a known hash by
-//     its length; where m.Hash is given, of that one.
-func (k *Key) Sign(m object.Mechanism, digest []byte) ([]byte, error) {
+//   - MechECDSA: r || s, each as long as the curve's order (PKCS#11 v3.1,
+//     section 6.3.1). The digest is that of a known hash by its length; where
+//     m.Hash is given, of that one.
+//   - MechEdDSA: Ed25519 without a context (RFC 8032, section 5.1), 64 bytes.
+//   - MechSHA256HMAC and its like: the whole HMAC (RFC 2104).
+//   - MechAESCMAC: the whole CMAC of 16 bytes (RFC 4493).
+func (k *Key) Sign(m object.Mechanism, data []byte) ([]byte, error) {
 	if err := k.check(Sign, m); err != nil {
 		return nil, err
 	}
-	hash, err := hashOf(m.Hash, digest)
+	switch m.Type {
+	case object.MechEdDSA:
+		return ed25519.Sign(k.edwards, data), nil
+	case object.MechSHA256HMAC, object.MechSHA384HMAC, object.MechSHA512HMAC:
+		return k.hmac(m.Type, data), nil
+	case object.MechAESCMAC:
+		return cmac(k.aes, data), nil
+	}
+	hash, err := hashOf(m.Hash, data)
 	if err != nil {
 		return nil, err
 	}
 	switch m.Type {
 	case object.MechRSAPKCS:
-		return failure(rsa.SignPKCS1v15(rand.Reader, k.rsa, hash, digest))
+		return failure(rsa.SignPKCS1v15(rand.Reader, k.rsa, hash, data))
 	case object.MechRSAPSS:
-		return failure(rsa.SignPSS(rand.Reader, k.rsa, hash, digest, &rsa.PSSOptions{SaltLength: int(m.SaltLength)}))
+		return failure(rsa.SignPSS(rand.Reader, k.rsa, hash, data, &rsa.PSSOptions{SaltLength: int(m.SaltLength)}))
 	case object.MechECDSA:
-		return k.signECDSA(hash, digest)
+		return k.signECDSA(hash, data)
 	}
 	return nil, notDone(Sign, m)
 }
@@ -44,7 +56,7 @@ func (k *Key) signECDSA(hash crypto.Hash, digest []byte) ([]byte, error) {
 	if err != nil {
 		return failure(nil, err)
 	}
-	return fixedSignature(der, (k.ec.Params().N.BitLen()+7)/8)
+	return fixedSignature(der, orderSize(k.ec.Curve))
 }
 
 // fixedSignature turns a DER Ecdsa-Sig-Value (RFC 3279, section 2.2.3) into
@@ -68,15 +80,17 @@ func hashOf(h object.Hash, digest []byte) (crypto.Hash, error) {
 	if h != object.HashNone && len(digest) != h.Size() {
 		return 0, object.Errorf(object.ErrDataLength, "digest has %d bytes, its hash makes %d", len(digest), h.Size())
 	}
-	switch len(digest) {
-	case crypto.SHA256.Size():
-		return crypto.SHA256, nil
-	case crypto.SHA384.Size():
-		return crypto.SHA384, nil
-	case crypto.SHA512.Size():
-		return crypto.SHA512, nil
+	for _, known := range hashes {
+		if len(digest) == known.Size() {
+			return known, nil
+		}
 	}
 	return 0, object.Errorf(object.ErrDataLength, "digest has %d bytes, expected 32, 48 or 64 (SHA-256, SHA-384, SHA-512)", len(digest))
+}
+
+// hashes are the digests that signatures, OAEP and HKDF use.
+var hashes = map[object.Hash]crypto.Hash{
+	object.HashSHA256: crypto.SHA256, object.HashSHA384: crypto.SHA384, object.HashSHA512: crypto.SHA512,
 }
 
 // failure turns what the standard library says of a key that was checked

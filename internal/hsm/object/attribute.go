@@ -44,7 +44,7 @@ const (
 	AttrAlwaysSensitive  AttributeType = 0x0165
 	AttrKeyGenMechanism  AttributeType = 0x0166
 	AttrECParams         AttributeType = 0x0180 // DER OBJECT IDENTIFIER of the curve
-	AttrECPoint          AttributeType = 0x0181 // DER OCTET STRING of the uncompressed point
+	AttrECPoint          AttributeType = 0x0181 // DER OCTET STRING of the uncompressed point; of Ed25519 and X25519 the 32 bytes
 
 	// Of our own.
 	AttrHandle  AttributeType = 0x80000001 // Object.Handle, read only
@@ -120,7 +120,7 @@ var attributes = map[AttributeType]attributeInfo{
 	AttrModulus:          {"CKA_MODULUS", KindBytes, false, false, asymmetric},
 	AttrModulusBits:      {"CKA_MODULUS_BITS", KindNumber, true, false, asymmetric},
 	AttrPublicExponent:   {"CKA_PUBLIC_EXPONENT", KindBytes, true, false, asymmetric},
-	AttrPublicKeyInfo:    {"CKA_PUBLIC_KEY_INFO", KindBytes, false, false, asymmetric},
+	AttrPublicKeyInfo:    {"CKA_PUBLIC_KEY_INFO", KindBytes, true, false, asymmetric}, // at creation: of a public key alone
 	AttrECParams:         {"CKA_EC_PARAMS", KindBytes, true, false, asymmetric},
 	AttrECPoint:          {"CKA_EC_POINT", KindBytes, false, false, publicOnly},
 	AttrValueLen:         {"CKA_VALUE_LEN", KindNumber, true, false, []Class{ClassSecretKey}},

@@ -48,6 +48,10 @@ func TestCreationRules(t *testing.T) {
 		{"key bytes given", ClassPrivateKey, New(Bytes(AttrValue, []byte{1})), ErrTemplateInconsist},
 		{"other class", ClassPrivateKey, New(Number(AttrClass, uint64(ClassSecretKey))), ErrTemplateInconsist},
 		{"verify with a private key", ClassPrivateKey, New(Bool(AttrVerify, true)), ErrTemplateInconsist},
+		{"public key", ClassPublicKey, New(Bytes(AttrPublicKeyInfo, []byte{1})), OK},
+		{"public key of a private key", ClassPrivateKey, New(Bytes(AttrPublicKeyInfo, []byte{1})), ErrAttributeReadOnly},
+		{"public key of a secret key", ClassSecretKey, New(Bytes(AttrPublicKeyInfo, []byte{1})), ErrTemplateInconsist},
+		{"public key of a certificate", ClassCertificate, New(Bytes(AttrPublicKeyInfo, []byte{1})), ErrTemplateInconsist},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -68,11 +72,12 @@ func TestPolicyKeepsKeysInside(t *testing.T) {
 		{"private by default", Defaults(ClassPrivateKey), OK},
 		{"secret by default", Defaults(ClassSecretKey), OK},
 		{"certificate", Defaults(ClassCertificate), OK},
-		{"extractable private", Defaults(ClassPrivateKey).With(Bool(AttrExtractable, true)), ErrTemplateInconsist},
+		{"extractable private", Defaults(ClassPrivateKey).With(Bool(AttrExtractable, true)), OK},
 		{"extractable secret", Defaults(ClassSecretKey).With(Bool(AttrExtractable, true)), OK},
 		{"insensitive private", Defaults(ClassPrivateKey).With(Bool(AttrSensitive, false)), ErrTemplateInconsist},
 		{"insensitive secret", Defaults(ClassSecretKey).With(Bool(AttrSensitive, false)), ErrTemplateInconsist},
 		{"session object", Defaults(ClassSecretKey).With(Bool(AttrToken, false)), ErrTemplateInconsist},
+		{"two kinds of use", Defaults(ClassSecretKey).With(Bool(AttrWrap, true)).With(Bool(AttrDecrypt, true)), ErrTemplateInconsist},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

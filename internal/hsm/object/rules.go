@@ -67,7 +67,8 @@ func (t Template) CheckCreation(class Class) error {
 	}
 	for _, a := range t {
 		info := attributes[a.Type]
-		if !info.setAtCreation {
+		// A private key's public half is computed from it.
+		if !info.setAtCreation || a.Type == AttrPublicKeyInfo && class == ClassPrivateKey {
 			return Errorf(ErrAttributeReadOnly, "%v is set by the HSM", a.Type)
 		}
 		if !slices.Contains(info.classes, class) {
@@ -108,12 +109,12 @@ func Defaults(class Class) Template {
 	case ClassPrivateKey:
 		return New(Number(AttrClass, uint64(class)), Bool(AttrToken, true), Bool(AttrPrivate, true),
 			Text(AttrLabel, ""), Bytes(AttrID, nil), Bool(AttrSensitive, true), Bool(AttrExtractable, false),
-			Bool(AttrSign, true), Bool(AttrDecrypt, false), Bool(AttrUnwrap, false))
+			Bool(AttrSign, true), Bool(AttrDecrypt, false), Bool(AttrUnwrap, false), Bool(AttrDerive, false))
 	case ClassSecretKey:
 		return New(Number(AttrClass, uint64(class)), Bool(AttrToken, true), Bool(AttrPrivate, true),
 			Text(AttrLabel, ""), Bytes(AttrID, nil), Bool(AttrSensitive, true), Bool(AttrExtractable, false),
 			Bool(AttrEncrypt, false), Bool(AttrDecrypt, false), Bool(AttrWrap, false), Bool(AttrUnwrap, false),
-			Bool(AttrSign, false))
+			Bool(AttrSign, false), Bool(AttrVerify, false), Bool(AttrDerive, false))
 	}
 	return nil
 }
@@ -126,17 +127,26 @@ func (t Template) Merge(over Template) Template {
 	return t
 }
 
+// Complete lays a caller's template over the defaults of the class. Signing
+// and verifying, which asymmetric keys do by default, give way to a use that
+// excludes them (see CheckUses).
+func (t Template) Complete(class Class) Template {
+	base := Defaults(class)
+	for _, typ := range []AttributeType{AttrSign, AttrVerify} {
+		if base.Bool(typ) && !t.Has(typ) && base.Merge(t).CheckUses() != nil {
+			base = base.With(Bool(typ, false))
+		}
+	}
+	return base.Merge(t)
+}
+
 // CheckPolicy refuses a key that would be weaker than any key of this HSM may
-// be, whatever its template says: private keys are sensitive and never leave
-// (PKCS#11 allows otherwise), and a sensitive key stays so.
+// be, whatever its template says: private and secret keys are sensitive, stay
+// so, and have one kind of use (see CheckUses). Whether keys may be
+// extractable is a partition's policy.
 func (t Template) CheckPolicy() error {
 	switch t.Class() {
-	case ClassPrivateKey:
-		if t.Bool(AttrExtractable) {
-			return Errorf(ErrTemplateInconsist, "CKA_EXTRACTABLE is true: private keys of this partition do not leave the HSM; leave it out")
-		}
-		fallthrough
-	case ClassSecretKey:
+	case ClassPrivateKey, ClassSecretKey:
 		if !t.Bool(AttrSensitive) {
 			return Errorf(ErrTemplateInconsist, "CKA_SENSITIVE is false: private and secret keys are sensitive; leave it out")
 		}
@@ -144,5 +154,5 @@ func (t Template) CheckPolicy() error {
 	if !t.Bool(AttrToken) {
 		return Errorf(ErrTemplateInconsist, "CKA_TOKEN is false: session objects are not supported; leave it out")
 	}
-	return nil
+	return t.CheckUses()
 }
