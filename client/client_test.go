@@ -121,12 +121,11 @@ func TestSecretKeys(t *testing.T) {
 	t.Parallel()
 	_, c := newClient(t)
 	ctx := t.Context()
-	usage := NewTemplate(BoolAttr(AttrEncrypt, true), BoolAttr(AttrDecrypt, true), BoolAttr(AttrWrap, true), BoolAttr(AttrUnwrap, true), BoolAttr(AttrExtractable, true))
-	data, err := c.GenerateAES(ctx, 32, usage)
+	data, err := c.GenerateAES(ctx, 32, NewTemplate(BoolAttr(AttrEncrypt, true), BoolAttr(AttrDecrypt, true), BoolAttr(AttrExtractable, true)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapping, err := c.GenerateAES(ctx, 32, usage)
+	wrapping, err := c.GenerateAES(ctx, 32, NewTemplate(BoolAttr(AttrWrap, true), BoolAttr(AttrUnwrap, true)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -191,6 +191,9 @@ func (s *Session) Unwrap(ctx context.Context, op object.OperationID, wrapping ob
 // add stores new objects in one transaction, then shows them.
 func (p *partition) add(h *HSM, objects ...*object.Object) error {
 	for _, o := range objects {
+		if o.Attributes.Class() == object.ClassPrivateKey && o.Attributes.Bool(object.AttrExtractable) && !p.allows(object.PolicyPrivateExtractable) {
+			return object.Errorf(object.ErrPolicy, "CKA_EXTRACTABLE is true: private keys of this partition do not leave the HSM; leave it out")
+		}
 		o.Attributes = o.Attributes.With(object.Number(object.AttrCreated, uint64(h.now().Unix())))
 	}
 	return p.commit(h, len(objects), func(tx *store.Tx, key *store.PartitionKey) error {

@@ -26,21 +26,27 @@ func TestRoleMatrix(t *testing.T) {
 	ctx, op := t.Context(), newOp()
 	setup := w.session(object.RoleCryptoOfficer)
 	_, sign := w.newKey(setup)
-	all := object.New(object.Number(object.AttrValueLen, 32), object.Bool(object.AttrEncrypt, true), object.Bool(object.AttrDecrypt, true),
-		object.Bool(object.AttrWrap, true), object.Bool(object.AttrUnwrap, true), object.Bool(object.AttrExtractable, true))
-	_, secret, err := setup.Generate(ctx, op, aes, nil, all)
-	must(t, err)
+	secretFor := func(uses ...object.AttributeType) object.ID {
+		template := object.New(object.Number(object.AttrValueLen, 32), object.Bool(object.AttrExtractable, true))
+		for _, use := range uses {
+			template = template.With(object.Bool(use, true))
+		}
+		_, id, err := setup.Generate(ctx, op, aes, nil, template)
+		must(t, err)
+		return id
+	}
+	secret, wrapping := secretFor(object.AttrEncrypt, object.AttrDecrypt), secretFor(object.AttrWrap, object.AttrUnwrap)
 	gcm, kwp := object.Mechanism{Type: object.MechAESGCM}, object.Mechanism{Type: object.MechAESKWP}
 	sealed, err := setup.Encrypt(ctx, op, secret, gcm, []byte("x"))
 	must(t, err)
-	wrapped, err := setup.Wrap(ctx, op, secret, secret, kwp)
+	wrapped, err := setup.Wrap(ctx, op, wrapping, secret, kwp)
 	must(t, err)
 	unwrapped := object.New(object.Number(object.AttrClass, uint64(object.ClassSecretKey)), object.Number(object.AttrKeyType, uint64(object.KeyAES)))
 	certDER := certificateFor(t)
 
 	acts := map[action]func(*Session) error{
 		actGenerate: func(s *Session) error { _, _, err := s.Generate(ctx, op, ec, p256, nil); return err },
-		actUnwrap:   func(s *Session) error { _, err := s.Unwrap(ctx, op, secret, kwp, wrapped, unwrapped); return err },
+		actUnwrap:   func(s *Session) error { _, err := s.Unwrap(ctx, op, wrapping, kwp, wrapped, unwrapped); return err },
 		actStore: func(s *Session) error {
 			_, err := s.Store(ctx, op, object.New(object.Number(object.AttrClass, uint64(object.ClassCertificate)), object.Bytes(object.AttrValue, certDER)))
 			return err
@@ -60,7 +66,7 @@ func TestRoleMatrix(t *testing.T) {
 		},
 		actEncrypt: func(s *Session) error { _, err := s.Encrypt(ctx, op, secret, gcm, []byte("x")); return err },
 		actDecrypt: func(s *Session) error { _, err := s.Decrypt(ctx, op, secret, gcm, sealed); return err },
-		actWrap:    func(s *Session) error { _, err := s.Wrap(ctx, op, secret, secret, kwp); return err },
+		actWrap:    func(s *Session) error { _, err := s.Wrap(ctx, op, wrapping, secret, kwp); return err },
 		actRandom:  func(s *Session) error { _, err := s.Random(ctx, op, 8); return err },
 	}
 	const no = object.ErrUserType
