@@ -53,6 +53,9 @@ type partitionRecord struct {
 type roleRecord struct {
 	Password password `json:"password"`
 	Key      []byte   `json:"key"`
+	// Portable is the same key, sealed under what the password and the domain
+	// secret derive together; Key is empty from a restore to the next login.
+	Portable []byte `json:"portable,omitempty"`
 }
 
 // password is how one is derived, and how often it was wrong in a row.

@@ -177,3 +177,12 @@ func (k *keyring) passwordKey(stretched [32]byte) (*[32]byte, error) {
 	defer clear(kek)
 	return (*[32]byte)(append([]byte(nil), kek...)), nil
 }
+
+// Seal seals what does not belong to one store: the same key and context open
+// it anywhere. It returns nonce (12 bytes), ciphertext and tag (16 bytes);
+// context is bound to it and not in it.
+func Seal(key *[32]byte, context, plaintext []byte) []byte { return seal(nil, key, context, plaintext) }
+
+// Unseal undoes Seal, and reports whether key, context and sealed belong
+// together.
+func Unseal(key *[32]byte, context, sealed []byte) ([]byte, bool) { return open(key, context, sealed) }
