@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"moongate/client"
+	"moongate/internal/hsm/object"
 )
 
 // madeKey is one half of a new key pair.
@@ -83,7 +84,13 @@ var curves = []struct {
 }{
 	{"P-256", "prime256v1 secp256r1 nistp256 p256", asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}},
 	{"P-384", "secp384r1 nistp384 p384", asn1.ObjectIdentifier{1, 3, 132, 0, 34}},
+	{"P-521", "secp521r1 nistp521 p521", asn1.ObjectIdentifier{1, 3, 132, 0, 35}},
 }
+
+const (
+	keyTypes  = "RSA, ECDSA, ED25519 or X25519"
+	curveList = "P-256, P-384 or P-521"
+)
 
 func (t *tool) planKey(o options) (keyPlan, error) {
 	var plan keyPlan
@@ -94,10 +101,17 @@ func (t *tool) planKey(o options) (keyPlan, error) {
 		plan, what, err = t.planEC(o)
 	case keyType == "RSA", keyType == "" && o.has("modulusBits"):
 		plan, what, err = t.planRSA(o)
+	case keyType == "ED25519":
+		plan, what, err = planFixed(o, object.MechEdwardsGen, "ed25519")
+	case keyType == "X25519":
+		// It agrees on secrets, and neither signs nor decrypts.
+		o["sign"], o["verify"] = "F", "F"
+		o["derive"] = "T"
+		plan, what, err = planFixed(o, object.MechMontgomeryGen, "x25519")
 	case keyType != "":
-		return keyPlan{}, &usageError{fmt.Sprintf("-keyType=%s; expected RSA or ECDSA", o.text("keyType"))}
+		return keyPlan{}, &usageError{fmt.Sprintf("-keyType=%s; expected %s", o.text("keyType"), keyTypes)}
 	default:
-		answer, askErr := t.con.askOr("Type of the key, RSA or ECDSA", "RSA")
+		answer, askErr := t.con.askOr("Type of the key, "+keyTypes, "RSA")
 		if askErr != nil {
 			return keyPlan{}, askErr
 		}
@@ -137,6 +151,16 @@ func (t *tool) planRSA(o options) (keyPlan, string, error) {
 	}, fmt.Sprintf("rsa%d", bits), nil
 }
 
+// planFixed is a key type that has one size.
+func planFixed(o options, m client.MechanismType, what string) (keyPlan, string, error) {
+	for _, other := range []string{"modulusBits", "publicExp", "curve"} {
+		if o.has(other) {
+			return keyPlan{}, "", &usageError{fmt.Sprintf("-%s does not go with -keyType=%s", other, o.text("keyType"))}
+		}
+	}
+	return keyPlan{mechanism: m}, what, nil
+}
+
 func (t *tool) planEC(o options) (keyPlan, string, error) {
 	for _, rsaOnly := range []string{"modulusBits", "publicExp"} {
 		if o.has(rsaOnly) {
@@ -146,7 +170,7 @@ func (t *tool) planEC(o options) (keyPlan, string, error) {
 	name := o.text("curve")
 	if name == "" {
 		var err error
-		if name, err = t.con.askOr("Curve of the ECDSA key, P-256 or P-384", "P-256"); err != nil {
+		if name, err = t.con.askOr("Curve of the ECDSA key, "+curveList, "P-256"); err != nil {
 			return keyPlan{}, "", err
 		}
 	}
@@ -163,7 +187,7 @@ func (t *tool) planEC(o options) (keyPlan, string, error) {
 			}, also[len(also)-1], nil
 		}
 	}
-	return keyPlan{}, "", &usageError{fmt.Sprintf("-curve=%s; expected P-256 or P-384", name)}
+	return keyPlan{}, "", &usageError{fmt.Sprintf("-curve=%s; expected %s", name, curveList)}
 }
 
 func containsFold(list []string, word string) bool {
@@ -206,12 +230,25 @@ func (t *tool) describeKey(plan *keyPlan, o options, what string) error {
 		{"sign", &plan.private, client.AttrSign, true},
 		{"decrypt", &plan.private, client.AttrDecrypt, false},
 		{"unwrap", &plan.private, client.AttrUnwrap, false},
+		{"derive", &plan.private, object.AttrDerive, false},
 		{"extractable", &plan.private, client.AttrExtractable, false},
 		{"verify", &plan.public, client.AttrVerify, true},
 		{"encrypt", &plan.public, client.AttrEncrypt, false},
 		{"wrap", &plan.public, client.AttrWrap, false},
 	} {
 		*may.half = may.half.With(client.BoolAttr(may.typ, o.flag(may.name, may.fallback)))
+	}
+	for _, date := range []struct {
+		name string
+		typ  client.AttributeType
+	}{{"startDate", object.AttrStartDate}, {"endDate", object.AttrEndDate}} {
+		if o.has(date.name) {
+			a, err := parseAttribute(date.typ, "-"+date.name, o.text(date.name))
+			if err != nil {
+				return err
+			}
+			plan.private = plan.private.With(a)
+		}
 	}
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
@@ -50,7 +52,8 @@ func (e *entry) kind() string {
 		return keyWords(public)
 	}
 	if n, ok := e.Attributes.Number(client.AttrValueLen); ok {
-		return fmt.Sprintf("AES-%d", 8*n)
+		kind, _ := e.Attributes.KeyType()
+		return fmt.Sprintf("%v-%d", kind, 8*n)
 	}
 	return e.class().String()
 }
@@ -61,6 +64,10 @@ func keyWords(public any) string {
 		return fmt.Sprintf("RSA-%d", k.N.BitLen())
 	case *ecdsa.PublicKey:
 		return k.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	case *ecdh.PublicKey:
+		return fmt.Sprint(k.Curve())
 	}
 	return "unknown"
 }
@@ -163,7 +170,7 @@ func attributeValues(t client.Template) map[string]any {
 		case object.KindNumber:
 			n, _ := t.Number(a.Type)
 			values[a.Type.String()] = n
-		case object.KindText:
+		case object.KindText, object.KindDate:
 			values[a.Type.String()] = t.Text(a.Type)
 		default:
 			values[a.Type.String()] = fmt.Sprintf("%x", a.Value)

@@ -132,6 +132,8 @@ const (
 	promptCN       = "Please enter the common name (CN): "
 	promptCert     = "Please enter the handle of the certificate to export: "
 	promptKey      = "Please enter the handle of the key to export: "
+	promptInput    = "Please enter the name of the input file: "
+	promptObject   = "Please enter the handle of the object: "
 	promptDelete   = "Please enter the handle of the object to delete: "
 )
 

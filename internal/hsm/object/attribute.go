@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -129,6 +130,11 @@ var attributes = map[AttributeType]attributeInfo{
 	AttrHandle:           {"MGA_HANDLE", KindNumber, false, false, allClasses},
 	AttrCreated:          {"MGA_CREATED", KindNumber, false, false, allClasses},
 	AttrUses:             {"MGA_USES", KindNumber, false, false, hiddenKeys},
+}
+
+// AttributeTypes lists every attribute that is known, by number.
+func AttributeTypes() []AttributeType {
+	return slices.Sorted(maps.Keys(attributes))
 }
 
 func (t AttributeType) String() string {
