@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/daemon"
+	"moongate/internal/hsm/settings"
 )
 
 // executor runs command lines in the running HSM, or in its files.
@@ -19,7 +21,7 @@ type executor struct {
 	close func() error
 }
 
-func newExecutor(dir string, term adminshell.Terminal) (*executor, error) {
+func newExecutor(dir string, term *console) (*executor, error) {
 	caller, err := adminshell.DialLocal(daemon.In(dir).Socket(), term)
 	if err == nil {
 		return &executor{caller.Run, caller.Close}, nil
@@ -27,7 +29,13 @@ func newExecutor(dir string, term adminshell.Terminal) (*executor, error) {
 	if errors.Is(err, os.ErrPermission) {
 		return nil, fmt.Errorf("this HSM belongs to another user; run as that user or as root: %w", err)
 	}
-	a, err := daemon.Open(daemon.Options{Dir: dir, Version: version, Listen: "(not running)", Logger: slog.New(slog.DiscardHandler)})
+	s, err := settings.LoadOrDefault(filepath.Join(dir, settings.FileName))
+	if err != nil {
+		return nil, err
+	}
+	a, err := daemon.Open(daemon.Options{
+		Dir: dir, Version: version, Listen: "(not running)", Logger: slog.New(slog.DiscardHandler), Passphrase: passphrase(s, term),
+	})
 	if errors.Is(err, daemon.ErrFIPSModule) {
 		inFIPSMode() // nothing was read from standard input yet
 	}

@@ -21,10 +21,11 @@ var version = "unknown" // set by the linker
 const usage = `moongate-hsm is a network HSM: partitions of keys that never leave it.
 
 Usage:
-  moongate-hsm [-data DIR] init   -label LABEL [-host NAME-OR-ADDRESS]... [-fips]
+  moongate-hsm [-data DIR] init   -label LABEL [-host NAME-OR-ADDRESS]... [-passphrase] [-fips]
   moongate-hsm [-data DIR] serve  [-config FILE] [-listen ADDRESS:PORT]
                                   [-ssh-listen ADDRESS:PORT|off] [-metrics-listen ADDRESS:PORT|off]
                                   [-accept-audit-loss]
+  moongate-hsm [-data DIR] root-key seal|unseal   under a passphrase, or plain again
   moongate-hsm [-data DIR] doctor [-config FILE] [-json]   what is wrong with this machine
   moongate-hsm config             print a configuration file with every default
   moongate-hsm [-data DIR] shell  commands from standard input, one a line
@@ -62,6 +63,8 @@ func run(argv []string) int {
 		return serve(dir, argv[1:])
 	case "shell":
 		return shell(dir)
+	case "root-key":
+		return rootKey(dir, argv[1:])
 	case "doctor":
 		return examine(dir, argv[1:])
 	case "config":
@@ -122,6 +125,7 @@ func (h *hostList) Set(s string) error { *h = append(*h, s); return nil }
 func initialize(dir string, argv []string) int {
 	flags := flag.NewFlagSet("init", flag.ExitOnError)
 	label := flags.String("label", "", "name of the HSM")
+	passphrase := flags.Bool("passphrase", false, "seal the device root key under a passphrase, asked for at each start")
 	fips := flags.Bool("fips", false, "allow approved algorithms only, for ever")
 	hosts := hostList{}
 	flags.Var(&hosts, "host", "name or address that clients reach the HSM by; may be repeated")
@@ -142,10 +146,16 @@ func initialize(dir string, argv []string) int {
 	if err != nil {
 		return fail(err)
 	}
+	var sealing string
+	if *passphrase {
+		if sealing, err = term.askTwice("Please enter a passphrase for the device root key: "); err != nil {
+			return fail(err)
+		}
+	}
 	if len(hosts) == 0 {
 		hosts = hostList{"localhost", "127.0.0.1"}
 	}
-	serial, err := daemon.Init(daemon.InitOptions{Dir: dir, Label: *label, Hosts: hosts, FIPS: *fips, Officer: []byte(pw)})
+	serial, err := daemon.Init(daemon.InitOptions{Dir: dir, Label: *label, Hosts: hosts, FIPS: *fips, Officer: []byte(pw), Passphrase: []byte(sealing)})
 	if err != nil {
 		return fail(err)
 	}

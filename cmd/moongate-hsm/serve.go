@@ -45,7 +45,7 @@ func serve(dir string, argv []string) int {
 		Dir: dir, Version: version, AcceptAuditLoss: *accept, Logger: newLogger(s, lines), Lines: lines,
 		Listen: s.NTLS.Listen, SSH: unlessOff(s.SSH.Listen), Metrics: unlessOff(s.Metrics.Listen),
 		Connections: s.Limits.Connections, Sessions: s.Limits.Sessions,
-		Ready: ready,
+		Passphrase: passphrase(s, newConsole()), Ready: ready,
 	})
 	if errors.Is(err, daemon.ErrFIPSModule) {
 		if code, again := inFIPSMode(); again {

@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +33,9 @@ type InitOptions struct {
 	FIPS  bool
 	// Officer is the Security Officer's password.
 	Officer []byte
+	// Passphrase seals the device root key; empty leaves it plain. It must be
+	// that of the key, where one is there already.
+	Passphrase []byte
 }
 
 // Init makes an HSM in a directory that holds none: device root key, store,
@@ -55,7 +59,10 @@ func Init(opts InitOptions) (_ string, err error) {
 	if err := checkRootKey(files); err != nil {
 		return "", err
 	}
-	root, err := store.LoadOrCreateRootKey(files.RootKey())
+	if _, err := store.FinishErase(opts.Dir, files.RootKey()); err != nil {
+		return "", err
+	}
+	root, err := makeRootKey(files, opts)
 	if err != nil {
 		return "", err
 	}
@@ -65,6 +72,19 @@ func Init(opts InitOptions) (_ string, err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	return initialize(st, files, opts, policy)
+}
+
+// makeRootKey makes the device root key, or opens the one that is there.
+func makeRootKey(files Files, opts InitOptions) (store.RootKey, error) {
+	if len(opts.Passphrase) == 0 {
+		return store.LoadOrCreateRootKey(files.RootKey())
+	}
+	if _, err := os.Stat(files.RootKey()); errors.Is(err, fs.ErrNotExist) {
+		_, root, err := store.CreateSealedRootKey(files.RootKey(), passphraseKDF{}, opts.Passphrase)
+		return root, err
+	}
+	_, root, err := openRootKey(files, func() ([]byte, error) { return bytes.Clone(opts.Passphrase), nil })
+	return root, err
 }
 
 // initialize makes the HSM's certificate, then the HSM. Until there is an HSM
@@ -135,6 +155,9 @@ type Options struct {
 	// Connections and Sessions bound what clients hold at the same time; 0 is
 	// the server's default.
 	Connections, Sessions int
+	// Passphrase is asked where the device root key is sealed under one; nil
+	// is nobody to ask. What it returns is wiped.
+	Passphrase func() ([]byte, error)
 	// Ready is called once the HSM serves.
 	Ready func(Addresses)
 }
@@ -161,10 +184,15 @@ type Appliance struct {
 func Open(opts Options) (*Appliance, error) {
 	harden.Memory(opts.Logger)
 	files := In(opts.Dir)
+	if finished, err := store.FinishErase(opts.Dir, files.RootKey()); err != nil {
+		return nil, fmt.Errorf("completing a zeroization that was interrupted: %w", err)
+	} else if finished {
+		opts.Logger.Warn("a zeroization that was interrupted is complete: every key is destroyed")
+	}
 	if err := checkRootKey(files); err != nil {
 		return nil, err
 	}
-	root, err := store.LoadRootKey(files.RootKey())
+	file, root, err := openRootKey(files, opts.Passphrase)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, object.Errorf(object.ErrNotInitialized, "there is no HSM in %s; run `moongate-hsm init`", opts.Dir)
 	} else if err != nil {
@@ -173,7 +201,7 @@ func Open(opts Options) (*Appliance, error) {
 	a := &Appliance{files: files, Appliance: adminshell.Appliance{
 		Version: opts.Version, AuditDir: files.Audit(), Inbox: files.Inbox(), Listen: opts.Listen, Certificate: files.Certificate(), Logger: opts.Logger,
 	}}
-	a.store, err = store.Open(opts.Dir, root, store.Options{MustExist: true})
+	a.store, err = store.Open(opts.Dir, root, store.Options{MustExist: true, KeyFile: file})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, object.Errorf(object.ErrNotInitialized, "the HSM in %s was not made whole: %s is missing; run `moongate-hsm init` again, or put it back", opts.Dir, files.Store())
 	} else if err != nil {
