@@ -19,8 +19,10 @@ import (
 var hsmSteps = []guideStep{
 	{"G2.3", (*guide).staticAddress},
 	{"G2.4", (*guide).prepareHSM},
+	{"G4.3", (*guide).copyServerCertificate},
 	{"G4.4", (*guide).importServerCertificate},
 	{"G4.5", (*guide).exportClientCertificate},
+	{"G4.6", (*guide).copyClientCertificate},
 	{"G5.1", (*guide).accessHSM},
 	{"G5.2", (*guide).registerClient},
 	{"G5.3", (*guide).assignPartition},
@@ -102,9 +104,33 @@ func (g *guide) prepareHSM() {
 	}
 }
 
-func (g *guide) importServerCertificate() {
+func (g *guide) copyServerCertificate() {
 	g.gateway = g.newHost("gateway")
-	added := g.gateway.run("./cmu server add -address="+g.hsm.Addr+" -certificate="+g.hsm.ServerCertificate(), "")
+	want, err := os.ReadFile(g.hsm.ServerCertificate())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, line := range []string{"scp admin@127.0.0.1:server.pem .", "scp -O admin@127.0.0.1:server.pem legacy.pem"} {
+		g.gateway.run(line, "")
+	}
+	for _, name := range []string{"server.pem", "legacy.pem"} {
+		got, err := os.ReadFile(g.gateway.path(name))
+		if err != nil || string(got) != string(want) {
+			g.t.Errorf("%s is not the HSM's certificate: %v", name, err)
+		}
+	}
+	// Nothing else is there to be copied.
+	for _, file := range []string{"device.key", "hsm.db", "/etc/passwd", "../server.key"} {
+		for _, protocol := range []string{"", "-O "} {
+			if _, code := g.gateway.quiet("scp "+protocol+"admin@127.0.0.1:"+file+" stolen", ""); code == 0 {
+				g.t.Errorf("%s%s was copied", protocol, file)
+			}
+		}
+	}
+}
+
+func (g *guide) importServerCertificate() {
+	added := g.gateway.run("./cmu server add -address="+g.hsm.Addr+" -certificate=server.pem", "")
 	fingerprint := regexp.MustCompile(`[0-9a-f]{64}`).FindString(added.stdout)
 	if out := g.admin("ntls show"); fingerprint == "" || !strings.Contains(out, fingerprint) {
 		g.t.Error("the fingerprint is not the one that the HSM prints")
@@ -118,7 +144,7 @@ func (g *guide) importServerCertificate() {
 
 func (g *guide) exportClientCertificate() {
 	out := g.gateway.run("./cmu client init -name=gw1 -ip=127.0.0.1", "")
-	if !strings.Contains(out.stdout, "client register -c gw1 -ip 127.0.0.1 -certificate 127.0.0.1.pem") {
+	if !strings.Contains(out.stdout, "client register -c gw1 -ip 127.0.0.1") {
 		g.t.Error("the line for the HSM is not printed")
 	}
 	if _, err := client.LoadCertificates(g.gateway.path("127.0.0.1.pem")); err != nil {
@@ -126,47 +152,76 @@ func (g *guide) exportClientCertificate() {
 	}
 }
 
-func (g *guide) accessHSM() {
-	out, err := g.hsm.Command(g.t.Context(), "hsm login\nnot the password\n", "shell")
-	g.show(out)
-	if err == nil {
-		g.t.Error("a wrong password was taken")
-	}
-	if out := g.admin("hsm login", g.hsm.Password); !strings.Contains(out, "'hsm login' successful.") {
-		g.t.Error("the right password was not taken")
+func (g *guide) copyClientCertificate() {
+	g.gateway.run("scp -O 127.0.0.1.pem admin@127.0.0.1:", "")
+	g.gateway.run("scp 127.0.0.1.pem admin@127.0.0.1:", "")
+	for _, line := range []string{"scp client.toml admin@127.0.0.1:", "scp 127.0.0.1.pem admin@127.0.0.1:../hsm.db", "scp -O client.toml admin@127.0.0.1:x.pem"} {
+		if _, code := g.gateway.quiet(line, ""); code == 0 {
+			g.t.Errorf("%s was taken", line)
+		}
 	}
 }
 
-// register is the guide's command, with the certificate that scp will carry.
-func (g *guide) register(name string, h *guideHost) string {
-	return "client register -c " + name + " -ip 127.0.0.1 -certificate " + h.path("127.0.0.1.pem")
+func (g *guide) accessHSM() {
+	if out := g.gateway.onHSM(0, "hsm show"); !strings.Contains(out, "not validated hardware") {
+		g.t.Error("`hsm show` does not say what this HSM is")
+	}
+	stranger, err := g.hsm.OpenSSH(g.w.Dir(), "admin", "not the password")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if r, err := stranger.SSH(g.t.Context(), "", "hsm show"); r.Status != 255 || r.Stdout != "" {
+		g.t.Errorf("a wrong password was taken: %+v, %v", r, err)
+	}
+	// Commands from a script, without a terminal.
+	out := g.gateway.run("ssh admin@127.0.0.1 <<EOF\nhsm show\nclient list\nEOF", "")
+	if strings.Count(out.stdout, "Command Result : 0 (Success)") != 2 {
+		g.t.Error("not both commands were done")
+	}
+}
+
+// onHSM types a command of the HSM's shell as the argument of ssh.
+func (h *guideHost) onHSM(code int, command string) string {
+	h.g.t.Helper()
+	out, got := h.try("ssh admin@127.0.0.1 '"+command+"'", "")
+	if got != code {
+		h.g.t.Fatalf("%s: exit code %d, expected %d", command, got, code)
+	}
+	return out.stdout
 }
 
 func (g *guide) registerClient() {
 	g.gateway.verify(1, "./cmu verify", "", "tls ok", "registered FAIL")
-	if out := g.admin(g.register("gw1", g.gateway)); !strings.Contains(out, "'client register' successful.") {
+	if out := g.gateway.onHSM(0, "client register -c gw1 -ip 127.0.0.1"); !strings.Contains(out, "'client register' successful.") {
 		g.t.Error("no success is told")
 	}
 	g.gateway.verify(1, "./cmu verify", "", "registered ok", "assigned FAIL")
 }
 
 func (g *guide) assignPartition() {
-	if out := g.admin("client assignpartition -c gw1 -p p1"); !strings.Contains(out, "'client assignPartition' successful.") {
+	if out := g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1"); !strings.Contains(out, "'client assignPartition' successful.") {
 		g.t.Error("no success is told")
 	}
 	g.gateway.verify(0, "./cmu verify -login=F", "", "registered ok", "assigned ok", "login -")
 }
 
 func (g *guide) duplicateIsRefused() {
-	out, err := g.tryAdmin(g.register("gw1", g.gateway))
-	if err == nil || !strings.Contains(out, "client delete -client gw1") {
+	out := g.gateway.onHSM(1, "client register -c gw1 -ip 127.0.0.1")
+	if !strings.Contains(out, "client delete -client gw1") || !strings.Contains(out, "Command Result : 65535") {
 		g.t.Error("the duplicate was not refused with the command that helps")
 	}
+	if out := g.gateway.onHSM(0, "client register -c gw1 -ip 127.0.0.1 --replace"); !strings.Contains(out, "'client register' successful.") {
+		g.t.Error("--replace does not replace")
+	}
+	g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1")
 }
 
 func (g *guide) deleteClient() {
 	live := g.gateway.dial(client.RoleCryptoOfficer, g.partition.CryptoOfficer)
-	g.admin("client delete -client gw1", "proceed")
+	out := g.gateway.run("ssh admin@127.0.0.1 'client delete -client gw1'", "proceed\n")
+	if !strings.Contains(out.stdout, "CAUTION: Are you sure you wish to delete client named: gw1") {
+		g.t.Error("it does not ask before")
+	}
 	// Its connection ends, and it is not let in again.
 	ctx, cancel := context.WithTimeout(g.t.Context(), 10*time.Second)
 	defer cancel()
@@ -179,8 +234,8 @@ func (g *guide) deleteClient() {
 			g.t.Fatalf("the connection stands: %+v", live.Status())
 		}
 	}
-	g.admin(g.register("gw1", g.gateway))
-	g.admin("client assignpartition -c gw1 -p p1")
+	g.gateway.onHSM(0, "client register -c gw1 -ip 127.0.0.1")
+	g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1")
 	g.gateway.verify(0, "./cmu verify -login=F", "", "assigned ok")
 }
 
@@ -253,9 +308,11 @@ func (g *guide) separateHost() {
 	g.workstation = g.newHost("workstation")
 	h := g.workstation
 	h.run("./cmu client init -name=workstation -ip=127.0.0.1", "")
-	h.run("./cmu server add -address="+g.hsm.Addr+" -certificate="+g.hsm.ServerCertificate(), "")
-	g.admin(g.register("workstation", h))
-	g.admin("client assignpartition -c workstation -p p1")
+	h.run("scp admin@127.0.0.1:server.pem .", "")
+	h.run("./cmu server add -address="+g.hsm.Addr+" -certificate=server.pem", "")
+	h.run("scp 127.0.0.1.pem admin@127.0.0.1:", "")
+	h.onHSM(0, "client register -c workstation -ip 127.0.0.1")
+	h.onHSM(0, "client assignpartition -c workstation -p p1")
 	h.verify(0, "./cmu verify", g.co(), "login ok")
 }
 

@@ -204,6 +204,7 @@ type guideHost struct {
 	g    *guide
 	name string
 	dir  string
+	ssh  *world.OpenSSH // to the HSM, as admin
 }
 
 func (g *guide) newHost(name string) *guideHost {
@@ -214,6 +215,9 @@ func (g *guide) newHost(name string) *guideHost {
 		g.t.Fatal(err)
 	}
 	if err := errors.Join(os.Mkdir(h.dir, 0o700), os.Symlink(program, filepath.Join(h.dir, "cmu"))); err != nil {
+		g.t.Fatal(err)
+	}
+	if h.ssh, err = g.hsm.OpenSSH(g.w.Dir(), "admin", g.hsm.Admin); err != nil {
 		g.t.Fatal(err)
 	}
 	return h
@@ -238,9 +242,12 @@ func (h *guideHost) try(line, input string) (output, int) {
 func (h *guideHost) quiet(line, input string) (output, int) {
 	h.g.t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(h.g.t.Context(), "sh", "-c", line)
+	// ssh and scp are typed as they are; who we are there, and on which port,
+	// is what a person's own configuration says.
+	own := fmt.Sprintf(`ssh() { command ssh -F '%[1]s' "$@"; }; scp() { command scp -F '%[1]s' "$@"; }; `, h.ssh.Config())
+	cmd := exec.CommandContext(h.g.t.Context(), "sh", "-c", own+line)
 	cmd.Dir = h.dir
-	cmd.Env = append(os.Environ(), "HOME="+h.dir, "MOONGATE_CLIENT_CONF="+h.path("client.toml"))
+	cmd.Env = append(append(os.Environ(), "HOME="+h.dir, "MOONGATE_CLIENT_CONF="+h.path("client.toml")), h.ssh.Env()...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	err := cmd.Run()
 	if exit, is := errors.AsType[*exec.ExitError](err); is {

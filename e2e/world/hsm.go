@@ -25,6 +25,8 @@ type HSM struct {
 	Dir      string // its data directory
 	Addr     string // of the client protocol, the same after each Restart
 	Password string // the Security Officer's
+	// Admin is the password of the appliance's account admin.
+	Admin string
 	// SSH and Metrics are where the newest process serves its shell and its
 	// figures; SSH is the same after each Restart.
 	SSH, Metrics string
@@ -51,6 +53,10 @@ func StartHSM(ctx context.Context, dir string, options ...string) (*HSM, error) 
 	twice := h.Password + "\n" + h.Password + "\n"
 	if _, err := h.Command(ctx, twice, append([]string{"init", "-label", "world", "-host", loopback}, options...)...); err != nil {
 		return nil, fmt.Errorf("making an HSM: %w", err)
+	}
+	h.Admin = rand.Text()
+	if _, err := h.Command(ctx, h.Admin+"\n"+h.Admin+"\n", "user", "add", "-username", "admin", "-role", "admin"); err != nil {
+		return nil, fmt.Errorf("making an HSM's account: %w", err)
 	}
 	if h.Addr, err = h.serve(ctx, loopback+":0"); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package world
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,11 +25,12 @@ type OpenSSH struct {
 // exist and be nobody else's.
 func (h *HSM) OpenSSH(dir, user, password string) (*OpenSSH, error) {
 	o := &OpenSSH{hsm: h, user: user, dir: dir, password: filepath.Join(dir, user+".password")}
-	if err := os.WriteFile(o.password, []byte(password+"\n"), 0o600); err != nil {
-		return nil, err
-	}
 	askpass := "#!/bin/sh\nexec cat \"$WORLD_PASSWORD\"\n"
-	return o, os.WriteFile(o.askpass(), []byte(askpass), 0o700)
+	return o, errors.Join(
+		os.WriteFile(o.password, []byte(password+"\n"), 0o600),
+		os.WriteFile(o.askpass(), []byte(askpass), 0o700),
+		os.WriteFile(o.Config(), []byte(o.config()), 0o600),
+	)
 }
 
 func (o *OpenSSH) askpass() string { return filepath.Join(o.dir, "askpass") }
@@ -39,18 +41,23 @@ func (o *OpenSSH) Target() string {
 	return o.user + "@" + host
 }
 
-// options keep a person's configuration out, and pin the host key at first use.
-func (o *OpenSSH) options() []string {
+// Config is the file that -F names: the port, and nothing of a person's own
+// configuration. The host key is pinned at first use.
+func (o *OpenSSH) Config() string { return filepath.Join(o.dir, o.user+".ssh_config") }
+
+func (o *OpenSSH) config() string {
 	_, port, _ := net.SplitHostPort(o.hsm.SSH)
-	list := []string{"-F", "/dev/null", "-o", "Port=" + port}
-	for _, option := range []string{
-		"UserKnownHostsFile=" + filepath.Join(o.dir, "known_hosts"), "GlobalKnownHostsFile=/dev/null",
-		"StrictHostKeyChecking=accept-new", "LogLevel=ERROR", "IdentityAgent=none", "IdentitiesOnly=yes",
-		"PreferredAuthentications=password,keyboard-interactive", "NumberOfPasswordPrompts=1", "ConnectTimeout=20",
-	} {
-		list = append(list, "-o", option)
-	}
-	return list
+	return strings.Join([]string{
+		"Port " + port, "UserKnownHostsFile " + filepath.Join(o.dir, "known_hosts"), "GlobalKnownHostsFile /dev/null",
+		"StrictHostKeyChecking accept-new", "LogLevel ERROR", "IdentityAgent none", "IdentitiesOnly yes",
+		"PreferredAuthentications password", "NumberOfPasswordPrompts 1", "ConnectTimeout 20", "",
+	}, "\n")
+}
+
+// Env makes a program that OpenSSH's clients are started by answer the prompt
+// for the password.
+func (o *OpenSSH) Env() []string {
+	return []string{"SSH_ASKPASS=" + o.askpass(), "SSH_ASKPASS_REQUIRE=force", "WORLD_PASSWORD=" + o.password}
 }
 
 // Result is what a command printed, and its exit status.
@@ -62,12 +69,12 @@ type Result struct {
 // SSH runs `ssh OPTIONS account words...` with the given standard input. No
 // words is a session; without a terminal it reads commands from input.
 func (o *OpenSSH) SSH(ctx context.Context, input string, words ...string) (Result, error) {
-	return o.run(ctx, input, "ssh", append(append(o.options(), o.Target()), words...)...)
+	return o.run(ctx, input, "ssh", append([]string{"-F", o.Config(), o.Target()}, words...)...)
 }
 
 // SCP runs `scp OPTIONS words...`; HSM: in a word stands for the account.
 func (o *OpenSSH) SCP(ctx context.Context, words ...string) (Result, error) {
-	args := o.options()
+	args := []string{"-F", o.Config()}
 	for _, w := range words {
 		if file, remote := strings.CutPrefix(w, "HSM:"); remote {
 			w = o.Target() + ":" + file
@@ -80,7 +87,7 @@ func (o *OpenSSH) SCP(ctx context.Context, words ...string) (Result, error) {
 func (o *OpenSSH) run(ctx context.Context, input, program string, args ...string) (Result, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = o.dir
-	cmd.Env = append(os.Environ(), "SSH_ASKPASS="+o.askpass(), "SSH_ASKPASS_REQUIRE=force", "WORLD_PASSWORD="+o.password)
+	cmd.Env = append(os.Environ(), o.Env()...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	err := cmd.Run()
