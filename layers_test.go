@@ -73,6 +73,9 @@ var layers = map[string][]string{
 	// supervises them as two processes; it never opens the HSM's store.
 	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "internal/selfsign", "client", "internal/durable"},
 
+	// wycheprooftest is for the tests of mech, and of what stands before it.
+	"internal/hsm/mech/wycheprooftest": {"internal/hsm/mech", "internal/hsm/object"},
+
 	// keystest is for the tests of the packages that use keys.
 	"internal/gw/keys/keystest": {"internal/gw/keys", "internal/gw/flow"},
 
