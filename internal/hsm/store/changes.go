@@ -32,7 +32,7 @@ func appendEntry(b []byte, id object.ID, at place) []byte {
 
 // decodeEntry reads an index entry; k is its key.
 func decodeEntry(k, b []byte) (id object.ID, at place, err error) {
-	if len(k) != 8 || len(b) != entrySize || (b[24] != kindLive && b[24] != kindTombstone) {
+	if len(k) != 8 || len(b) != entrySize || !knownKind(b[24]) {
 		return object.ID{}, place{}, errMalformed
 	}
 	return object.ID(b[:16]), place{kind: b[24], sequence: binary.BigEndian.Uint64(k), version: binary.BigEndian.Uint64(b[16:])}, nil

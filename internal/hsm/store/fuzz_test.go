@@ -11,12 +11,15 @@ import (
 // FuzzDecoders feeds each decoder of stored bytes the same input: it is
 // refused, or decodes to what encodes to it again.
 func FuzzDecoders(f *testing.F) {
-	id := object.NewID()
+	id, here := object.NewID(), object.NewID()
 	at := place{kind: kindLive, sequence: 7, version: 2}
 	f.Add(stored{place: at, attributes: []byte("sealed"), secret: []byte("sealed too")}.append(nil))
 	f.Add(stored{place: place{kind: kindTombstone, sequence: 8, version: 3}, secret: []byte("time")}.append(nil))
 	f.Add(appendRecord(nil, "id", []byte("value")))
-	f.Add((&partition{sequence: 1, lastHandle: 2, members: 3}).append(nil))
+	f.Add((&partition{sequence: 1, lastHandle: 2, members: 3, origin: here}).append(nil, here))
+	f.Add((&partition{sequence: 1, lastHandle: 2, members: 3, origin: id}).append(nil, here))
+	f.Add(stored{place: place{kind: kindRestored, sequence: 9, version: 4}, secret: []byte("all")}.append(nil))
+	f.Add(appendRestored(stored{place: at, attributes: []byte("sealed"), secret: []byte("sealed too")}))
 	f.Add(header{id: id, created: 1}.append(nil))
 	f.Add(object.Defaults(object.ClassPrivateKey).Append(number(5)))
 	f.Add(append(number(7), appendEntry(nil, id, at)...))
@@ -30,9 +33,11 @@ func FuzzDecoders(f *testing.F) {
 		same("object", st.append(nil), err)
 		name, value, err := decodeRecord(in)
 		same("record", appendRecord(nil, name, value), err)
-		if p, err := decodePartition(in); err == nil {
-			same("partition", p.append(nil), nil)
+		if p, err := decodePartition(in, here); err == nil {
+			same("partition", p.append(nil, here), nil)
 		}
+		inner, err := decodeRestored(in)
+		same("restored object", appendRestored(inner), err)
 		h, err := decodeHeader(in)
 		same("header", h.append(nil), err)
 		handle, attributes, err := decodeAttributes(in)

@@ -14,7 +14,9 @@ const MaxSecret = 64 << 10
 // An object's key is its ID. Its value is its place in the clear (kind, change
 // sequence, version), and sealed under the partition's key, each by itself, the
 // attributes (with the handle in front) and the secret. A tombstone is the same
-// place, and sealed under the root key the time of its death.
+// place, and sealed under the root key the time of its death. An object that was
+// restored over another version of itself is the same place, and sealed under
+// the root key the place that its parts were sealed for, and the parts.
 
 // place is where an object stands in its partition's history. It is bound to
 // everything that is sealed behind it.
@@ -27,6 +29,7 @@ type place struct {
 const (
 	kindLive      = 1
 	kindTombstone = 2
+	kindRestored  = 3
 
 	placeSize = 1 + 8 + 8
 )
@@ -38,12 +41,14 @@ func (p place) append(b []byte) []byte {
 }
 
 func decodePlace(b []byte) (p place, rest []byte, err error) {
-	if len(b) < placeSize || (b[0] != kindLive && b[0] != kindTombstone) {
+	if len(b) < placeSize || !knownKind(b[0]) {
 		return place{}, nil, errMalformed
 	}
 	p = place{kind: b[0], sequence: binary.BigEndian.Uint64(b[1:]), version: binary.BigEndian.Uint64(b[9:])}
 	return p, b[placeSize:], nil
 }
+
+func knownKind(kind byte) bool { return kindLive <= kind && kind <= kindRestored }
 
 func isTombstone(raw []byte) bool { return len(raw) > 0 && raw[0] == kindTombstone }
 
@@ -52,11 +57,11 @@ func isTombstone(raw []byte) bool { return len(raw) > 0 && raw[0] == kindTombsto
 type stored struct {
 	place
 	attributes []byte // sealed
-	secret     []byte // sealed; of a tombstone, its time of death
+	secret     []byte // sealed; of a tombstone, its time of death; of a restored one, all
 }
 
 // decodeStored reads: place, the sealed attributes' length (uint32, 0 in a
-// tombstone), the sealed attributes, the sealed secret.
+// tombstone and in a restored object), the sealed attributes, the sealed secret.
 func decodeStored(b []byte) (stored, error) {
 	p, b, err := decodePlace(b)
 	if err != nil || len(b) < 4 {
@@ -64,7 +69,7 @@ func decodeStored(b []byte) (stored, error) {
 	}
 	size := binary.BigEndian.Uint32(b)
 	b = b[4:]
-	if uint64(size) > uint64(len(b)) || (p.kind == kindTombstone) != (size == 0) {
+	if uint64(size) > uint64(len(b)) || (p.kind == kindLive) != (size != 0) {
 		return stored{}, errMalformed
 	}
 	return stored{place: p, attributes: b[:size:size], secret: b[size:]}, nil
@@ -77,9 +82,16 @@ func (st stored) append(b []byte) []byte {
 	return append(b, st.secret...)
 }
 
-// objectContext binds a sealed part to its partition, object, and place.
-func (tx *Tx) objectContext(part string, p, id object.ID, at place) []byte {
-	return tx.keys.context(part, p[:], id[:], at.append(nil))
+// objectContext binds what is sealed under the root key to its partition,
+// object, and place.
+func (tx *Tx) objectContext(what string, p, id object.ID, at place) []byte {
+	return tx.keys.context(what, p[:], id[:], at.append(nil))
+}
+
+// partContext binds what is sealed under the partition's key to the same, in
+// the store that the partition was made in.
+func (tx *Tx) partContext(part string, origin, p, id object.ID, at place) []byte {
+	return contextIn(origin, part, p[:], id[:], at.append(nil))
 }
 
 // PutObject writes an object, a new one or a new version of one that is there,
@@ -108,11 +120,15 @@ func (tx *Tx) PutObject(p object.ID, key *PartitionKey, o *object.Object) (uint6
 	var old *place
 	if raw := t.objects.Get(o.ID[:]); raw != nil {
 		// Opening the old version also shows that key is the partition's.
-		st, handle, _, err := tx.openAttributes(p, key, o.ID, raw)
+		_, handle, _, err := tx.openAttributes(part, p, key, o.ID, raw)
 		if err != nil {
 			return 0, err
 		}
-		old, at.version, o.Handle = &st.place, st.version+1, handle
+		before, _, err := decodePlace(raw)
+		if err != nil {
+			return 0, tampered(malformed, "object %v of partition %v", o.ID, p)
+		}
+		old, at.version, o.Handle = &before, before.version+1, handle
 	} else {
 		part.lastHandle++
 		o.Handle = part.lastHandle
@@ -123,8 +139,8 @@ func (tx *Tx) PutObject(p object.ID, key *PartitionKey, o *object.Object) (uint6
 	plaintext := binary.BigEndian.AppendUint64(nil, o.Handle)
 	plaintext = o.Attributes.Append(plaintext)
 	st := stored{place: at}
-	st.attributes = seal(nil, (*[32]byte)(key), tx.objectContext("attributes", p, o.ID, at), plaintext)
-	st.secret = seal(nil, (*[32]byte)(key), tx.objectContext("secret", p, o.ID, at), o.Secret)
+	st.attributes = seal(nil, (*[32]byte)(key), tx.partContext("attributes", part.origin, p, o.ID, at), plaintext)
+	st.secret = seal(nil, (*[32]byte)(key), tx.partContext("secret", part.origin, p, o.ID, at), o.Secret)
 	if err := t.objects.Put(o.ID[:], st.append(nil)); err != nil {
 		return 0, fmt.Errorf("writing object %v: %w", o.ID, err)
 	}
@@ -142,11 +158,15 @@ func (tx *Tx) Object(p object.ID, key *PartitionKey, id object.ID) (*object.Obje
 	if raw == nil || isTombstone(raw) {
 		return nil, fmt.Errorf("object %v: %w", id, ErrNotFound)
 	}
-	st, handle, attributes, err := tx.openAttributes(p, key, id, raw)
+	part, err := tx.loadPartition(p)
 	if err != nil {
 		return nil, err
 	}
-	secret, ok := open((*[32]byte)(key), tx.objectContext("secret", p, id, st.place), st.secret)
+	st, handle, attributes, err := tx.openAttributes(part, p, key, id, raw)
+	if err != nil {
+		return nil, err
+	}
+	secret, ok := open((*[32]byte)(key), tx.partContext("secret", part.origin, p, id, st.place), st.secret)
 	if !ok {
 		return nil, tampered(doesNotOpen, "secret of object %v of partition %v", id, p)
 	}
@@ -162,6 +182,11 @@ func (tx *Tx) Objects(p object.ID, key *PartitionKey) iter.Seq2[*object.Object, 
 			yield(nil, err)
 			return
 		}
+		part, err := tx.loadPartition(p)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
 		c := t.objects.Cursor()
 		for k, raw := c.First(); k != nil; k, raw = c.Next() {
 			if isTombstone(raw) {
@@ -172,7 +197,7 @@ func (tx *Tx) Objects(p object.ID, key *PartitionKey) iter.Seq2[*object.Object, 
 				return
 			}
 			id := object.ID(k)
-			_, handle, attributes, err := tx.openAttributes(p, key, id, raw)
+			_, handle, attributes, err := tx.openAttributes(part, p, key, id, raw)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -184,8 +209,9 @@ func (tx *Tx) Objects(p object.ID, key *PartitionKey) iter.Seq2[*object.Object, 
 	}
 }
 
-// openAttributes opens what of a live object may be read.
-func (tx *Tx) openAttributes(p object.ID, key *PartitionKey, id object.ID, raw []byte) (stored, uint64, object.Template, error) {
+// openAttributes opens what of a live object may be read. It returns the parts
+// with the place that they were sealed for.
+func (tx *Tx) openAttributes(part *partition, p object.ID, key *PartitionKey, id object.ID, raw []byte) (stored, uint64, object.Template, error) {
 	st, err := decodeStored(raw)
 	if err != nil {
 		return stored{}, 0, nil, tampered(malformed, "object %v of partition %v", id, p)
@@ -193,7 +219,10 @@ func (tx *Tx) openAttributes(p object.ID, key *PartitionKey, id object.ID, raw [
 	if st.kind == kindTombstone {
 		return stored{}, 0, nil, fmt.Errorf("object %v: %w", id, ErrDeleted)
 	}
-	plaintext, ok := open((*[32]byte)(key), tx.objectContext("attributes", p, id, st.place), st.attributes)
+	if st, err = tx.unwrapRestored(p, id, st); err != nil {
+		return stored{}, 0, nil, err
+	}
+	plaintext, ok := open((*[32]byte)(key), tx.partContext("attributes", part.origin, p, id, st.place), st.attributes)
 	if !ok {
 		return stored{}, 0, nil, tampered(doesNotOpen, "object %v of partition %v", id, p)
 	}

@@ -18,28 +18,44 @@ type partition struct {
 	lastHandle uint64
 	members    uint64 // objects and tombstones
 	digest     digest // of every member, see member
+	// origin is the store that the partition was made in, which its objects'
+	// seals are bound to: this one, unless it was restored from another's backup.
+	origin object.ID
 
 	changed bool // in this transaction
 }
 
 const partitionSize = 3*8 + digestSize
 
-func (p *partition) append(b []byte) []byte {
+// append leaves out an origin that is this store, as stores of before there
+// were backups do: there is one encoding.
+func (p *partition) append(b []byte, store object.ID) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.sequence)
 	b = binary.BigEndian.AppendUint64(b, p.lastHandle)
 	b = binary.BigEndian.AppendUint64(b, p.members)
-	return append(b, p.digest[:]...)
+	b = append(b, p.digest[:]...)
+	if p.origin == store {
+		return b
+	}
+	return append(b, p.origin[:]...)
 }
 
-func decodePartition(b []byte) (*partition, error) {
-	if len(b) != partitionSize {
+func decodePartition(b []byte, store object.ID) (*partition, error) {
+	origin := store
+	if len(b) == partitionSize+len(origin) {
+		origin = object.ID(b[partitionSize:])
+		if origin == store {
+			return nil, errMalformed
+		}
+	} else if len(b) != partitionSize {
 		return nil, errMalformed
 	}
 	return &partition{
 		sequence:   binary.BigEndian.Uint64(b),
 		lastHandle: binary.BigEndian.Uint64(b[8:]),
 		members:    binary.BigEndian.Uint64(b[16:]),
-		digest:     digest(b[24:]),
+		digest:     digest(b[24:partitionSize]),
+		origin:     origin,
 	}, nil
 }
 
@@ -50,7 +66,7 @@ func (tx *Tx) partitionName(p object.ID) recordName {
 }
 
 func (tx *Tx) putPartition(id object.ID, p *partition) error {
-	return tx.putSealed(tx.partitionName(id), appendRecord(nil, string(id[:]), p.append(nil)))
+	return tx.putSealed(tx.partitionName(id), appendRecord(nil, string(id[:]), p.append(nil, tx.keys.store)))
 }
 
 // CreatePartition makes an empty partition; ErrExists where there is one.
@@ -68,7 +84,7 @@ func (tx *Tx) CreatePartition(id object.ID) error {
 			return fmt.Errorf("creating partition %v: %w", id, err)
 		}
 	}
-	p := &partition{}
+	p := &partition{origin: tx.keys.store}
 	tx.partitions[id] = p
 	return tx.putPartition(id, p)
 }
@@ -105,7 +121,7 @@ func (tx *Tx) loadPartition(id object.ID) (*partition, error) {
 	if err != nil {
 		return nil, tampered(malformed, "partition %v", id)
 	}
-	p, err := decodePartition(value)
+	p, err := decodePartition(value, tx.keys.store)
 	if err != nil {
 		return nil, tampered(malformed, "partition %v", id)
 	}

@@ -40,6 +40,7 @@ type keyring struct {
 	check      [32]byte // the value that shows whether the root key fits
 	records    [32]byte // administrative records
 	tombstones [32]byte
+	restored   [32]byte // objects that were restored over themselves
 	passwords  [32]byte // mixed into what a password derives
 	names      [32]byte // HMAC: hides kinds and ids
 	digest     [32]byte // HMAC: the sets' digests
@@ -56,6 +57,7 @@ func newKeyring(root *RootKey, store object.ID) *keyring {
 		{"check", &k.check},
 		{"records", &k.records},
 		{"tombstones", &k.tombstones},
+		{"restored", &k.restored},
 		{"passwords", &k.passwords},
 		{"names", &k.names},
 		{"digest", &k.digest},
@@ -72,7 +74,7 @@ func newKeyring(root *RootKey, store object.ID) *keyring {
 
 // wipe clears the subkeys; the store's ID stays.
 func (k *keyring) wipe() {
-	for _, key := range []*[32]byte{&k.check, &k.records, &k.tombstones, &k.passwords, &k.names, &k.digest} {
+	for _, key := range []*[32]byte{&k.check, &k.records, &k.tombstones, &k.restored, &k.passwords, &k.names, &k.digest} {
 		clear(key[:])
 	}
 }
@@ -80,9 +82,13 @@ func (k *keyring) wipe() {
 // context is what a sealed value is bound to: the format, what it is, the
 // store, and fields of fixed size that say which one.
 func (k *keyring) context(what string, fields ...[]byte) []byte {
+	return contextIn(k.store, what, fields...)
+}
+
+func contextIn(store object.ID, what string, fields ...[]byte) []byte {
 	b := []byte{format, byte(len(what))}
 	b = append(b, what...)
-	b = append(b, k.store[:]...)
+	b = append(b, store[:]...)
 	for _, f := range fields {
 		b = append(b, f...)
 	}
