@@ -131,12 +131,13 @@ func (k *Key) isECInner(der, wantPublic []byte) bool {
 	return !hasPublic || public.ReadASN1(&bits, asn1.BIT_STRING) && public.Empty() && bytes.Equal(bits, wantPublic)
 }
 
-// primeRounds of Miller-Rabin let a composite pass with probability 4^-primeRounds
-// at most (math/big adds a Baillie-PSW test).
-const primeRounds = 20
+// primeRounds is how often Miller-Rabin is done, beside math/big's Baillie-PSW
+// test: enough for keys that were made badly (FIPS 186-5, table B.1). Whoever
+// makes a key to be broken knows it anyway.
+const primeRounds = 5
 
-// checkPrimes refuses an RSA key that was made badly, or to be broken. That
-// p·q is the modulus and d fits e has been checked by crypto/x509.
+// checkPrimes refuses an RSA key that was made badly. That p·q is the modulus
+// and d fits e has been checked by crypto/x509.
 func checkPrimes(key *rsa.PrivateKey) error {
 	p, q := key.Primes[0], key.Primes[1]
 	if p.BitLen() != q.BitLen() {

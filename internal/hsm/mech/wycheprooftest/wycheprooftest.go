@@ -132,13 +132,14 @@ type operation struct {
 func runFile(t *testing.T, f *file, device Device) Totals {
 	counts := Totals{Files: 1, Refused: map[string]int{}, LeftOut: map[string]int{}}
 	tried := 0
+	b := &bench{device: device, keys: map[string]imported{}}
+	defer b.destroy(t)
 	for i := range f.TestGroups {
 		g := &f.TestGroups[i]
 		op, known := operations[g.Type]
 		if !known {
 			t.Fatalf("group %d is of type %q, which nobody runs", i, g.Type)
 		}
-		b := &bench{device: device, keys: map[string]imported{}}
 		for j := range g.Tests {
 			v := &g.Tests[j]
 			var says judgement
@@ -161,7 +162,6 @@ func runFile(t *testing.T, f *file, device Device) Totals {
 				counts.Right++
 			}
 		}
-		b.destroy(t)
 	}
 	if tried == 0 {
 		t.Errorf("none of %d vectors was run", len(f.vectors()))
@@ -187,7 +187,7 @@ func (v *vector) verdict(says judgement, wrong string, err error) string {
 	return ""
 }
 
-// bench is the device with the keys of one group, each imported once.
+// bench is the device with the keys of one file, each imported once.
 type bench struct {
 	device Device
 	keys   map[string]imported
