@@ -2,6 +2,7 @@ package partition
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,91 +12,111 @@ import (
 )
 
 // activate counts one more login. The first one reads every object's
-// attributes into memory; secrets stay sealed in the store until they are used.
+// attributes into memory, where activation did not keep them; secrets stay
+// sealed in the store until they are used. The partition owns key from then on.
 func (p *partition) activate(h *HSM, key *store.PartitionKey) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.deleted {
+		clear(key[:])
 		return object.Errorf(object.ErrObjectNotFound, "partition %s was deleted", p.label)
 	}
-	if p.logins > 0 {
+	if p.key != nil && sameKey(p.key, key) {
 		p.logins++
 		clear(key[:])
 		return nil
 	}
-	p.key, p.objects, p.order = key, map[object.ID]*entry{}, nil
+	if p.logins > 0 {
+		clear(key[:])
+		return fmt.Errorf("partition %s is unlocked with another key than the one this password opens", p.label)
+	}
+	p.lock()
+	p.unlock(key)
+	if err := p.read(h); err != nil {
+		p.lock()
+		return fmt.Errorf("reading the objects of partition %s: %w", p.label, err)
+	}
+	p.logins, p.uses.hurry = 1, h.keeper.hurry
+	return nil
+}
+
+// read needs mu and an unlocked partition without objects.
+func (p *partition) read(h *HSM) error {
+	var entries []*entry
 	err := h.store.View(func(tx *store.Tx) error {
-		for o, err := range tx.Objects(p.id, key) {
+		if err := p.uses.load(tx, p.id); err != nil {
+			return err
+		}
+		for o, err := range tx.Objects(p.id, p.key) {
 			if err != nil {
 				return err
 			}
-			p.insert(newEntry(o))
+			entries = append(entries, newEntry(o, &p.uses))
 		}
 		return nil
 	})
 	if err != nil {
-		p.forget()
-		return fmt.Errorf("reading the objects of partition %s: %w", p.label, err)
+		return err
 	}
-	p.logins = 1
+	// Each is then added at the end.
+	slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.handle, b.handle) })
+	p.order = make([]place, 0, len(entries))
+	for _, e := range entries {
+		p.insert(e)
+	}
+	p.uses.retain(p.objects)
 	return nil
 }
 
 // deactivate counts one login less, or all of them where the partition is
-// gone. The last one wipes the partition's key and forgets its objects.
+// gone: deleted, zeroized, or made anew with another key, which makes another
+// partition of it (sessions on this one are good for nothing any more). The
+// last one wipes the partition's key and its objects, unless policy keeps the
+// partition unlocked.
 func (p *partition) deactivate(deleted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if deleted {
-		p.deleted = true
-		p.logins = 0
-	} else if p.logins > 0 {
+	switch {
+	case deleted:
+		p.deleted, p.logins = true, 0
+		p.lock()
+	case p.logins > 0:
 		p.logins--
-	}
-	if p.logins == 0 {
-		p.forget()
+		if p.logins > 0 {
+			return
+		}
+		p.uses.hurry()
+		if p.dismissed || !p.allows(object.PolicyActivation) {
+			p.lock()
+		}
 	}
 }
 
-// forget needs mu. Parsed keys become garbage: Go gives no means to wipe them.
-func (p *partition) forget() {
-	if p.key != nil {
-		clear(p.key[:])
+// dismiss ends what activation keeps: at once where nobody is logged in, which
+// it reports, or else with the last logout. The next login begins anew.
+func (p *partition) dismiss() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.logins > 0 {
+		p.dismissed = true
+		return false
 	}
-	p.key, p.objects, p.order = nil, nil, nil
+	p.lock()
+	return true
 }
 
+// lock needs mu.
+func (p *partition) lock() {
+	p.wipe()
+	p.dismissed = false
+}
+
+// active reports whether the partition is unlocked: somebody is logged in, or
+// was, and activation keeps it so.
 func (p *partition) active() bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.logins > 0
-}
-
-// insert needs mu. It replaces an entry that is there: a partition that fell
-// asleep and woke up between a change's commit and its showing has read the
-// object already.
-func (p *partition) insert(e *entry) {
-	p.remove(e.id)
-	p.objects[e.id] = e
-	at, _ := slices.BinarySearchFunc(p.order, e.handle, func(e *entry, handle uint64) int {
-		return cmp.Compare(e.handle, handle)
-	})
-	p.order = slices.Insert(p.order, at, e)
-}
-
-// remove needs mu.
-func (p *partition) remove(id object.ID) {
-	e := p.objects[id]
-	if e == nil {
-		return
-	}
-	delete(p.objects, id)
-	p.order = slices.DeleteFunc(p.order, func(other *entry) bool { return other == e })
-}
-
-// newEntry makes the memory of an object.
-func newEntry(o *object.Object) *entry {
-	return &entry{id: o.ID, handle: o.Handle, attrs: o.Attributes.With(object.Number(object.AttrHandle, o.Handle))}
+	return p.key != nil
 }
 
 // parsed returns an entry's key. The first use reads and parses it; a failure
@@ -109,7 +130,13 @@ func (p *partition) parsed(h *HSM, e *entry) (*mech.Key, error) {
 	if key := e.key.Load(); key != nil {
 		return key, nil
 	}
-	key, err := p.open(h, e.id)
+	var key *mech.Key
+	var err error
+	if e.class == object.ClassPublicKey {
+		key, err = h.policy.ParsePublic(e.attrs)
+	} else {
+		key, err = p.open(h, e.id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +157,9 @@ func (p *partition) open(h *HSM, id object.ID) (*mech.Key, error) {
 		o, err = tx.Object(p.id, p.key, id)
 		return err
 	})
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, object.Errorf(object.ErrObjectNotFound, "key %v of partition %s was destroyed", id, p.label)
+	} else if err != nil {
 		return nil, fmt.Errorf("reading key %v: %w", id, err)
 	}
 	defer clear(o.Secret)
@@ -141,12 +170,12 @@ func (p *partition) open(h *HSM, id object.ID) (*mech.Key, error) {
 	return key, nil
 }
 
-// lookup returns an object's attributes and the way to its key.
-func (p *partition) lookup(id object.ID) (*entry, object.Template, error) {
+// lookup returns an object's memory.
+func (p *partition) lookup(id object.ID) (*entry, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if e := p.objects[id]; e != nil {
-		return e, e.attrs, nil
+		return e, nil
 	}
-	return nil, nil, object.Errorf(object.ErrObjectNotFound, "partition %s has no object %v", p.label, id)
+	return nil, object.Errorf(object.ErrObjectNotFound, "partition %s has no object %v", p.label, id)
 }

@@ -13,14 +13,16 @@ import (
 )
 
 // change records the intent, makes the change, and records what became of it,
-// each durably. do returns the object that the change was about.
+// each durably; its detail is what else the records say. do returns the object
+// that the change was about.
 func (s *Session) change(ctx context.Context, event audit.Event, do func() (object.ID, error)) error {
+	about := event.Detail
 	event.Kind, event.Outcome = audit.Change, intent
 	if err := s.h.begin(ctx, event); err != nil {
 		return err
 	}
 	id, err := do()
-	event.Outcome, event.Detail = outcome(err), detail(err)
+	event.Outcome, event.Detail = outcome(err), join(about, detail(err))
 	if id != (object.ID{}) {
 		event.Object = id
 	}
@@ -58,7 +60,7 @@ func (s *Session) Generate(ctx context.Context, op object.OperationID, m object.
 
 // generate returns the private or secret key first.
 func (s *Session) generate(m object.Mechanism, public, private object.Template) ([]*object.Object, error) {
-	if m.Type == object.MechAESKeyGen {
+	if f, _ := mech.Generates(m.Type); f == mech.GenerateKey {
 		key, err := s.h.policy.GenerateKey(m, private)
 		if err != nil {
 			return nil, err
@@ -82,15 +84,15 @@ func wipe(objects []*object.Object) {
 	}
 }
 
-// Store keeps a certificate. What the certificate says of itself (subject,
-// issuer, serial number) is read from it and need not be in the template; where
+// Store keeps a certificate, or a public key by its CKA_PUBLIC_KEY_INFO. What
+// either says of itself is read from it and need not be in the template; where
 // no CKA_ID is given, it gets that of the key pair it belongs to.
 func (s *Session) Store(ctx context.Context, op object.OperationID, t object.Template) (object.ID, error) {
 	event := s.event(actStore, op)
 	if err := permit(s.as(), actStore, nil); err != nil {
 		return object.ID{}, s.refuse(event, err)
 	}
-	attrs, err := certificateAttributes(t)
+	attrs, err := s.storable(t)
 	if err != nil {
 		return object.ID{}, s.refuse(event, err)
 	}
@@ -99,10 +101,21 @@ func (s *Session) Store(ctx context.Context, op object.OperationID, t object.Tem
 	return o.ID, err
 }
 
-func certificateAttributes(t object.Template) (object.Template, error) {
-	if t.Class() != object.ClassCertificate {
-		return nil, object.Errorf(object.ErrTemplateInconsist, "CKA_CLASS is %v: only certificates are stored; keys are generated or unwrapped", t.Class())
+func (s *Session) storable(t object.Template) (object.Template, error) {
+	switch class := t.Class(); class {
+	case object.ClassCertificate:
+		return certificateAttributes(t)
+	case object.ClassPublicKey:
+		if !s.p.allows(object.PolicyImport) {
+			return nil, s.p.forbidden(object.PolicyImport, "a stored public key was made elsewhere")
+		}
+		return s.h.policy.CompletePublic(t)
+	default:
+		return nil, object.Errorf(object.ErrTemplateInconsist, "CKA_CLASS is %v: only certificates and public keys are stored; keys are generated, derived or unwrapped", class)
 	}
+}
+
+func certificateAttributes(t object.Template) (object.Template, error) {
 	if err := t.CheckCreation(object.ClassCertificate); err != nil {
 		return nil, err
 	}
@@ -133,18 +146,18 @@ func certificateAttributes(t object.Template) (object.Template, error) {
 	return attrs, attrs.CheckPolicy()
 }
 
-// SetAttributes changes an object's label, ID or subject.
+// SetAttributes changes an object's label, ID, subject or dates.
 func (s *Session) SetAttributes(ctx context.Context, op object.OperationID, id object.ID, t object.Template) error {
 	event := s.event(actChange, op)
 	event.Object = id
 	if err := permit(s.as(), actChange, nil); err != nil {
 		return s.refuse(event, err)
 	}
-	_, attrs, err := s.p.lookup(id)
+	e, err := s.p.lookup(id)
 	if err != nil {
 		return s.refuse(event, err)
 	}
-	if err := t.CheckChange(attrs.Class()); err != nil {
+	if err := t.CheckChange(e.class); err != nil {
 		return s.refuse(event, err)
 	}
 	return s.change(ctx, event, func() (object.ID, error) { return id, s.p.alter(s.h, id, t) })
@@ -157,46 +170,25 @@ func (s *Session) Destroy(ctx context.Context, op object.OperationID, id object.
 	if err := permit(s.as(), actDestroy, nil); err != nil {
 		return s.refuse(event, err)
 	}
-	if _, _, err := s.p.lookup(id); err != nil {
+	if _, err := s.p.lookup(id); err != nil {
 		return s.refuse(event, err)
 	}
 	return s.change(ctx, event, func() (object.ID, error) { return id, s.p.destroy(s.h, id) })
 }
 
-// Unwrap makes a secret key of what Wrap returned.
-func (s *Session) Unwrap(ctx context.Context, op object.OperationID, wrapping object.ID, m object.Mechanism, wrapped []byte, t object.Template) (object.ID, error) {
-	event := s.event(actUnwrap, op)
-	event.Object, event.Mechanism = wrapping, m.Type.String()
-	key, err := s.usable(actUnwrap, wrapping)
-	if err != nil {
-		return object.ID{}, s.refuse(event, err)
-	}
-	var id object.ID
-	err = s.change(ctx, event, func() (object.ID, error) {
-		material, err := key.Unwrap(m, wrapped, t)
-		if err != nil {
-			return object.ID{}, err
-		}
-		o := newObject(material)
-		defer clear(o.Secret)
-		if err := s.p.add(s.h, o); err != nil {
-			return object.ID{}, err
-		}
-		id = o.ID
-		return id, nil
-	})
-	return id, err
-}
-
 // add stores new objects in one transaction, then shows them.
 func (p *partition) add(h *HSM, objects ...*object.Object) error {
+	bytes := 0
 	for _, o := range objects {
-		if o.Attributes.Class() == object.ClassPrivateKey && o.Attributes.Bool(object.AttrExtractable) && !p.allows(object.PolicyPrivateExtractable) {
-			return object.Errorf(object.ErrPolicy, "CKA_EXTRACTABLE is true: private keys of this partition do not leave the HSM; leave it out")
-		}
 		o.Attributes = o.Attributes.With(object.Number(object.AttrCreated, uint64(h.now().Unix())))
+		if err := p.admit(o.Attributes); err != nil {
+			return err
+		}
+		bytes += charge(o.Attributes)
 	}
-	return p.commit(h, len(objects), func(tx *store.Tx, key *store.PartitionKey) error {
+	return p.commit(h, func() error {
+		return p.fits(h, len(objects), bytes)
+	}, func(tx *store.Tx, key *store.PartitionKey) error {
 		for _, o := range objects {
 			if _, err := tx.PutObject(p.id, key, o); err != nil {
 				return err
@@ -205,14 +197,37 @@ func (p *partition) add(h *HSM, objects ...*object.Object) error {
 		return nil
 	}, func() {
 		for _, o := range objects {
-			p.insert(newEntry(o))
+			p.insert(newEntry(o, &p.uses))
 		}
 	})
 }
 
+// fits refuses what would make the partition larger than it may be. It needs
+// mu.
+func (p *partition) fits(h *HSM, objects, bytes int) error {
+	if there := len(p.objects); objects > 0 && there+objects > h.maxObjects {
+		return object.Errorf(object.ErrBusy, "partition %s holds %d objects, and at most %d fit; delete some first", p.label, there, h.maxObjects)
+	}
+	if bytes > 0 && p.bytes+bytes > h.maxBytes {
+		return object.Errorf(object.ErrBusy, "the objects of partition %s have %d bytes, %d more were to come, and at most %d fit; delete some first, or use smaller attributes",
+			p.label, p.bytes, bytes, h.maxBytes)
+	}
+	return nil
+}
+
 func (p *partition) alter(h *HSM, id object.ID, t object.Template) error {
 	var fresh *object.Object
-	return p.commit(h, 0, func(tx *store.Tx, key *store.PartitionKey) error {
+	return p.commit(h, func() error {
+		e := p.objects[id]
+		if e == nil {
+			return p.gone()
+		}
+		attrs := e.attrs.Merge(t)
+		if err := checkDates(attrs); err != nil {
+			return err
+		}
+		return p.fits(h, 0, charge(attrs)-e.charge)
+	}, func(tx *store.Tx, key *store.PartitionKey) error {
 		var err error
 		if fresh, err = tx.Object(p.id, key, id); err != nil {
 			return err
@@ -221,35 +236,36 @@ func (p *partition) alter(h *HSM, id object.ID, t object.Template) error {
 		_, err = tx.PutObject(p.id, key, fresh)
 		clear(fresh.Secret)
 		return err
-	}, func() { p.insert(newEntry(fresh)) })
+	}, func() { p.insert(newEntry(fresh, &p.uses)) })
 }
 
 func (p *partition) destroy(h *HSM, id object.ID) error {
-	return p.commit(h, 0, func(tx *store.Tx, _ *store.PartitionKey) error {
+	return p.commit(h, func() error { return nil }, func(tx *store.Tx, _ *store.PartitionKey) error {
 		_, err := tx.DeleteObject(p.id, id)
 		return err
-	}, func() { p.remove(id) })
+	}, func() {
+		p.remove(id)
+		p.uses.forget(id)
+	})
 }
 
-// commit changes the store, then the memory, one change at a time; adds is how
-// many objects it makes.
-func (p *partition) commit(h *HSM, adds int, change func(*store.Tx, *store.PartitionKey) error, show func()) error {
+func (p *partition) gone() error {
+	return object.Errorf(object.ErrObjectNotFound, "it is gone from partition %s", p.label)
+}
+
+// commit changes the store, then the memory, one change at a time. check is
+// asked first, with mu held, what the memory says to the change.
+func (p *partition) commit(h *HSM, check func() error, change func(*store.Tx, *store.PartitionKey) error, show func()) error {
 	p.changes.Lock()
 	defer p.changes.Unlock()
-	p.mu.RLock()
-	if p.key == nil {
-		p.mu.RUnlock()
-		return object.Errorf(object.ErrNotLoggedIn, "nobody is logged in to partition %s", p.label)
+	key, err := p.begin(check)
+	if err != nil {
+		return err
 	}
-	key, there := *p.key, len(p.objects)
-	p.mu.RUnlock()
 	defer clear(key[:])
-	if adds > 0 && there+adds > h.maxObjects {
-		return object.Errorf(object.ErrBusy, "partition %s holds %d objects, and at most %d fit; delete some first", p.label, there, h.maxObjects)
-	}
-	err := h.store.Update(func(tx *store.Tx) error { return change(tx, &key) })
+	err = h.store.Update(func(tx *store.Tx) error { return change(tx, key) })
 	if errors.Is(err, store.ErrNotFound) {
-		return object.Errorf(object.ErrObjectNotFound, "it is gone from partition %s", p.label)
+		return p.gone()
 	} else if err != nil {
 		return err
 	}
@@ -259,4 +275,18 @@ func (p *partition) commit(h *HSM, adds int, change func(*store.Tx, *store.Parti
 		show()
 	}
 	return nil
+}
+
+// begin returns a copy of the partition's key where the check agrees.
+func (p *partition) begin(check func() error) (*store.PartitionKey, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.key == nil {
+		return nil, object.Errorf(object.ErrNotLoggedIn, "nobody is logged in to partition %s", p.label)
+	}
+	if err := check(); err != nil {
+		return nil, err
+	}
+	key := *p.key
+	return &key, nil
 }

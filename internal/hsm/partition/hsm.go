@@ -25,6 +25,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"moongate/internal/audit"
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
@@ -51,12 +53,24 @@ type Options struct {
 	// MaxObjects is how many objects one partition may hold, so that no Crypto
 	// Officer fills everybody's memory and disk; 0 is the constant MaxObjects.
 	MaxObjects int
+	// MaxBytes bounds the objects of one partition likewise: their attributes
+	// and secrets together; 0 is the constant MaxBytes.
+	MaxBytes int
+	// SaveUses is how often the counters of keys' uses are written, where there
+	// was any; 0 is the constant SaveUses. A kill takes that much of them.
+	SaveUses time.Duration
+	// Policy and Serial are those of an HSM that is made in a store that holds
+	// none, as after a zeroization; a store that holds one says its own. An
+	// empty Serial makes a new one.
+	Policy mech.Policy
+	Serial string
 	// LookupHost resolves a registered host name; nil is the system's resolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
-// HSM is an initialised appliance. All methods may be called from many
-// goroutines.
+// HSM is an appliance: until it is initialised, and after it was zeroized,
+// everything but Initialize is refused (ErrNotInitialized). All methods may be
+// called from many goroutines.
 type HSM struct {
 	store   *store.Store
 	journal Journal
@@ -65,22 +79,34 @@ type HSM struct {
 	newKDF  func(mech.Policy) mech.KDF
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
 
-	maxObjects int
+	maxObjects, maxBytes int
+	keeper               useKeeper
 
-	label, serial string
-	created       time.Time
-	policy        mech.Policy
+	// serial is the appliance's: a zeroization keeps it. It and policy do not
+	// change after Open.
+	serial string
+	policy mech.Policy
 
-	// login admits one password check at a time, so that a counter is never
-	// read by two before either has raised it, and so that a flood of logins
-	// costs one core at most.
-	login sync.Mutex
+	attempts                 attempts
+	officerGate, auditorGate *semaphore.Weighted // see attempts
+	derivations              *semaphore.Weighted
+
+	// zeroizing is held while an HSM is made or destroyed. It is taken before mu.
+	zeroizing sync.Mutex
 
 	strangers strangers
 
-	// mu guards the registrations below and addressCheck. Records on disk are
-	// changed first, under mu, so that memory is never ahead of them.
-	mu           sync.RWMutex
+	// mu guards what follows. Records on disk are changed first, under mu, so
+	// that memory is never ahead of them.
+	mu          sync.RWMutex
+	initialized bool
+	// epoch is another one after each Initialize and Zeroize, so that nobody
+	// administers an HSM who was authenticated by one before it.
+	epoch uint64
+	// unfinished is why a zeroization did not end.
+	unfinished   error
+	label        string
+	created      time.Time
 	addressCheck bool
 	clients      map[string]*clientRecord // by fingerprint
 	partitions   map[object.ID]*partition
@@ -93,47 +119,26 @@ const (
 	MaxClients    = 1000
 	// MaxObjects is the default of Options.MaxObjects.
 	MaxObjects = 50_000
-	maxName    = 64
+	// MaxBytes is the default of Options.MaxBytes, and SaveUses that of
+	// Options.SaveUses.
+	MaxBytes = 64 << 20
+	SaveUses = 5 * time.Second
+	maxName  = 64
 )
 
-// Initialize makes an HSM in an empty store: its label, serial number and
-// Security Officer. The store must not hold one already.
-func Initialize(st *store.Store, label string, officer []byte, policy mech.Policy, now time.Time) error {
-	if err := checkName("label", label); err != nil {
-		return err
-	}
-	if err := checkPassword(officer); err != nil {
-		return err
-	}
-	kdf := mech.NewKDF(policy)
-	verifier, err := officerVerifier(kdf, officer)
-	if err != nil {
-		return err
-	}
-	record := hsmRecord{
-		Label: label, Serial: newSerial(), Created: now.UTC(), FIPS: policy.FIPS, AddressCheck: true,
-		Officer: password{KDF: kdf}, Verifier: verifier,
-	}
-	return st.Update(func(tx *store.Tx) error {
-		if _, err := tx.Record(kindHSM, kindHSM); err == nil {
-			return object.Errorf(object.ErrExists, "this store already holds an HSM; use another data directory")
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		return save(tx, kindHSM, kindHSM, &record)
-	})
-}
-
-// Open reads an HSM that Initialize made.
+// Open reads the HSM in a store, or that there is none. Where the Security
+// Officer's attempts are used up, or a zeroization was interrupted, the HSM is
+// zeroized first: see AuthenticateOfficer.
 func Open(opts Options) (*HSM, error) {
 	if opts.Store == nil || opts.Journal == nil || opts.Logger == nil {
 		return nil, errors.New("partition: an HSM needs a store, a journal and a logger")
 	}
 	h := &HSM{
 		store: opts.Store, journal: opts.Journal, log: opts.Logger, now: opts.Now,
-		newKDF: opts.NewKDF, lookup: opts.LookupHost, maxObjects: cmp.Or(opts.MaxObjects, MaxObjects),
+		newKDF: opts.NewKDF, lookup: opts.LookupHost, maxObjects: cmp.Or(opts.MaxObjects, MaxObjects), maxBytes: cmp.Or(opts.MaxBytes, MaxBytes),
 		clients: map[string]*clientRecord{}, partitions: map[object.ID]*partition{},
-		disconnect: func(string) {},
+		disconnect: func(string) {}, policy: opts.Policy,
+		officerGate: newGate(), auditorGate: newGate(), derivations: semaphore.NewWeighted(parallelDerivations),
 	}
 	if h.now == nil {
 		h.now = time.Now
@@ -146,35 +151,80 @@ func Open(opts Options) (*HSM, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
-	err := h.store.View(func(tx *store.Tx) error {
-		var record hsmRecord
-		if err := load(tx, kindHSM, kindHSM, &record); errors.Is(err, store.ErrNotFound) {
-			return object.Errorf(object.ErrNotInitialized, "this store holds no HSM; run `moongate-hsm init`")
-		} else if err != nil {
-			return err
-		}
-		h.label, h.serial, h.created = record.Label, record.Serial, record.Created
-		h.policy, h.addressCheck = mech.Policy{FIPS: record.FIPS}, record.AddressCheck
+	if err := h.read(opts.Serial); err != nil {
+		return nil, err
+	}
+	h.keeper.start(h, cmp.Or(opts.SaveUses, SaveUses))
+	return h, nil
+}
+
+// read fills a new HSM from its store.
+func (h *HSM) read(serial string) error {
+	var record hsmRecord
+	err := h.store.View(func(tx *store.Tx) error { return loadHSM(tx, &record) })
+	if object.CodeOf(err) == object.ErrNotInitialized {
+		return h.readAppliance(serial)
+	} else if err != nil {
+		return err
+	}
+	h.serial, h.policy = record.Serial, mech.Policy{FIPS: record.FIPS}
+	if record.Zeroizing || record.Attempts >= officerAttempts {
+		return h.finishZeroizing(&record)
+	}
+	secret, err := h.domain() // an older version made none
+	if err != nil {
+		return err
+	}
+	clear(secret)
+	h.initialized, h.epoch = true, 1
+	h.label, h.created, h.addressCheck = record.Label, record.Created, record.AddressCheck
+	return h.store.View(func(tx *store.Tx) error {
 		if err := h.loadPartitions(tx); err != nil {
 			return err
 		}
 		return h.loadClients(tx)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
 }
+
+// readAppliance reads what there is where there is no HSM. What an interrupted
+// zeroization did not get to is written now.
+func (h *HSM) readAppliance(serial string) error {
+	found, _, err := Identity(h.store)
+	if err != nil && object.CodeOf(err) != object.ErrNotInitialized {
+		return err
+	}
+	if h.serial = cmp.Or(found, serial); found != "" {
+		return nil
+	}
+	if h.serial == "" {
+		h.serial = NewSerial()
+	}
+	return h.keepSerial()
+}
+
+// Close writes what is kept in memory for a while: the counters of keys' uses.
+// It is called once, before the store is closed, when nothing is asked of the
+// HSM any more.
+func (h *HSM) Close() error { return h.keeper.close(h) }
 
 // Identity reads a store's serial number and policy, before the HSM is opened:
 // the audit log is named by the one, and the process started by the other.
+// Where the store holds no HSM the error is ErrNotInitialized; the serial number
+// is then that of the HSM which was zeroized, or empty.
 func Identity(st *store.Store) (string, mech.Policy, error) {
 	var record hsmRecord
-	err := st.View(func(tx *store.Tx) error { return load(tx, kindHSM, kindHSM, &record) })
-	if errors.Is(err, store.ErrNotFound) {
-		return "", mech.Policy{}, object.Errorf(object.ErrNotInitialized, "this store holds no HSM; run `moongate-hsm init`")
-	}
-	return record.Serial, mech.Policy{FIPS: record.FIPS}, err
+	var appliance applianceRecord
+	err := st.View(func(tx *store.Tx) error {
+		err := loadHSM(tx, &record)
+		if object.CodeOf(err) != object.ErrNotInitialized {
+			return err
+		}
+		if aerr := load(tx, kindAppliance, kindAppliance, &appliance); aerr != nil && !errors.Is(aerr, store.ErrNotFound) {
+			return aerr
+		}
+		return err
+	})
+	return cmp.Or(record.Serial, appliance.Serial), mech.Policy{FIPS: record.FIPS}, err
 }
 
 // OnDisconnect sets what ends the live connections of the client with a
@@ -183,6 +233,9 @@ func (h *HSM) OnDisconnect(f func(fingerprint string)) { h.disconnect = f }
 
 // Info is what anybody on the machine may know of the HSM.
 type Info struct {
+	// Initialized: there is an HSM. Where there is none, Serial and FIPS alone
+	// are set.
+	Initialized  bool      `json:"initialized"`
 	Label        string    `json:"label"`
 	Serial       string    `json:"serial"`
 	Created      time.Time `json:"created"`
@@ -190,35 +243,39 @@ type Info struct {
 	Partitions   int       `json:"partitions"`
 	Clients      int       `json:"clients"`
 	AddressCheck bool      `json:"address_check"`
-	// OfficerAttempts is how many wrong Security Officer passwords are left
-	// before the next one has to wait.
+	// OfficerAttempts is how many wrong Security Officer passwords are left: the
+	// last one zeroizes the HSM.
 	OfficerAttempts int `json:"so_attempts_left"`
+	// Auditor: the HSM has one.
+	Auditor bool `json:"auditor"`
 }
 
-// Info describes the HSM.
+// Info describes the HSM, also one that is not initialised.
 func (h *HSM) Info() (Info, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	info := Info{
-		Label: h.label, Serial: h.serial, Created: h.created, FIPS: h.policy.String(),
-		Partitions: len(h.partitions), Clients: len(h.clients), AddressCheck: h.addressCheck,
+	info := Info{Serial: h.serial, FIPS: h.policy.String()}
+	if h.ready() != nil {
+		return info, nil
 	}
+	info.Initialized, info.Label, info.Created = true, h.label, h.created
+	info.Partitions, info.Clients, info.AddressCheck = len(h.partitions), len(h.clients), h.addressCheck
 	err := h.store.View(func(tx *store.Tx) error {
 		var record hsmRecord
-		if err := load(tx, kindHSM, kindHSM, &record); err != nil {
+		if err := loadHSM(tx, &record); err != nil {
 			return err
 		}
-		info.OfficerAttempts = max(0, officerFreeAttempts-record.Officer.Failures)
+		info.OfficerAttempts, info.Auditor = max(0, officerAttempts-record.Attempts), record.Auditor != nil
 		return nil
 	})
 	return info, err
 }
 
-// Serial returns the HSM's serial number.
+// Serial returns the appliance's serial number, which a zeroization keeps.
 func (h *HSM) Serial() string { return h.serial }
 
-// newSerial returns a random serial number of 13 digits, the first not 0.
-func newSerial() string {
+// NewSerial returns a random serial number of 13 digits, the first not 0.
+func NewSerial() string {
 	var b [13]byte
 	rand.Read(b[:])
 	for i := range b {

@@ -64,7 +64,7 @@ func TestObjectIsShownOnce(t *testing.T) {
 	w.newKey(s)
 	s.p.mu.Lock()
 	for _, e := range s.p.objects {
-		s.p.insert(&entry{id: e.id, handle: e.handle, attrs: e.attrs})
+		s.p.insert(&entry{id: e.id, handle: e.handle, attrs: e.attrs, traits: e.traits, charge: e.charge, uses: e.uses})
 	}
 	s.p.mu.Unlock()
 	found, _, err := s.Find(t.Context(), newOp(), nil, nil, 0, 10)
@@ -81,7 +81,7 @@ func TestKeyThatCouldNotBeReadIsReadAgain(t *testing.T) {
 	w := newWorld(t)
 	s := w.session(object.RoleCryptoOfficer)
 	_, id := w.newKey(s)
-	e, _, err := s.p.lookup(id)
+	e, err := s.p.lookup(id)
 	must(t, err)
 	key := s.p.key
 	s.p.key = nil

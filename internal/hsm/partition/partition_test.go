@@ -43,6 +43,13 @@ func TestRoleMatrix(t *testing.T) {
 	must(t, err)
 	unwrapped := object.New(object.Number(object.AttrClass, uint64(object.ClassSecretKey)), object.Number(object.AttrKeyType, uint64(object.KeyAES)))
 	certDER := certificateFor(t)
+	_, base, err := setup.Generate(ctx, op, object.Mechanism{Type: object.MechGenericSecretGen}, nil,
+		object.New(object.Number(object.AttrValueLen, 32), object.Bool(object.AttrDerive, true)))
+	must(t, err)
+	hkdf := object.Mechanism{Type: object.MechHKDFDerive, Hash: object.HashSHA256}
+	verify, signing := w.newKey(setup)
+	signature, err := setup.Sign(ctx, op, signing, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	must(t, err)
 
 	acts := map[action]func(*Session) error{
 		actGenerate: func(s *Session) error { _, _, err := s.Generate(ctx, op, ec, p256, nil); return err },
@@ -64,6 +71,13 @@ func TestRoleMatrix(t *testing.T) {
 			_, err := s.Sign(ctx, op, sign, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 			return err
 		},
+		actVerify: func(s *Session) error {
+			return s.Verify(ctx, op, verify, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32), signature)
+		},
+		actDerive: func(s *Session) error {
+			_, err := s.Derive(ctx, op, base, hkdf, unwrapped.With(object.Number(object.AttrValueLen, 32)))
+			return err
+		},
 		actEncrypt: func(s *Session) error { _, err := s.Encrypt(ctx, op, secret, gcm, []byte("x")); return err },
 		actDecrypt: func(s *Session) error { _, err := s.Decrypt(ctx, op, secret, gcm, sealed); return err },
 		actWrap:    func(s *Session) error { _, err := s.Wrap(ctx, op, wrapping, secret, kwp); return err },
@@ -73,12 +87,14 @@ func TestRoleMatrix(t *testing.T) {
 	want := map[action][3]object.Code{ // none, co, cu
 		actGenerate: {object.ErrNotLoggedIn, object.OK, no},
 		actUnwrap:   {object.ErrNotLoggedIn, object.OK, no},
+		actDerive:   {object.ErrNotLoggedIn, object.OK, no},
 		actStore:    {object.ErrNotLoggedIn, object.OK, no},
 		actFind:     {object.ErrNotLoggedIn, object.OK, object.OK},
 		actRead:     {object.ErrNotLoggedIn, object.OK, object.OK},
 		actChange:   {object.ErrNotLoggedIn, object.OK, no},
 		actDestroy:  {object.ErrNotLoggedIn, object.OK, no},
 		actSign:     {object.ErrNotLoggedIn, object.OK, object.OK},
+		actVerify:   {object.ErrNotLoggedIn, object.OK, object.OK},
 		actEncrypt:  {object.ErrNotLoggedIn, object.OK, object.OK},
 		actDecrypt:  {object.ErrNotLoggedIn, object.OK, object.OK},
 		actWrap:     {object.ErrNotLoggedIn, object.OK, no},

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/store"
 )
@@ -34,20 +33,13 @@ type partition struct {
 	logins int
 	// deleted is set, once, when the partition is gone from the store.
 	deleted bool
-	key     *store.PartitionKey
-	objects map[object.ID]*entry
-	order   []*entry // by handle
-}
+	// dismissed is set when an activated partition is to be locked after all
+	// with the last logout.
+	dismissed bool
+	contents
 
-// entry is an object of an active partition. A change of the object replaces
-// it; only its key comes later, when it is first used.
-type entry struct {
-	id     object.ID
-	handle uint64
-	attrs  object.Template
-
-	parsing sync.Mutex // held while the key is read and parsed
-	key     atomic.Pointer[mech.Key]
+	// uses has locks of its own.
+	uses usage
 }
 
 // PartitionStatus describes a partition to an administrator.
@@ -143,6 +135,9 @@ func (o *Officer) DeletePartition(ctx context.Context, name string) error {
 		assigned := h.clientsOf(p.id)
 		err = h.store.Update(func(tx *store.Tx) error {
 			if err := tx.DeletePartition(p.id); err != nil {
+				return err
+			}
+			if err := deleteUses(tx, p.id); err != nil {
 				return err
 			}
 			for _, c := range assigned {

@@ -17,7 +17,9 @@ const (
 	actRead     action = "object.read"
 	actChange   action = "object.change"
 	actDestroy  action = "object.destroy"
+	actDerive   action = "key.derive"
 	actSign     action = "key.sign"
+	actVerify   action = "key.verify"
 	actEncrypt  action = "key.encrypt"
 	actDecrypt  action = "key.decrypt"
 	actWrap     action = "key.wrap"
@@ -40,6 +42,7 @@ var (
 var grants = map[action]grant{
 	actGenerate: {officer, 0},
 	actUnwrap:   {officer, object.AttrUnwrap},
+	actDerive:   {officer, object.AttrDerive},
 	actStore:    {officer, 0},
 	actChange:   {officer, 0},
 	actDestroy:  {officer, 0},
@@ -48,6 +51,7 @@ var grants = map[action]grant{
 	actRead:     {both, 0},
 	actRandom:   {both, 0},
 	actSign:     {both, object.AttrSign},
+	actVerify:   {both, object.AttrVerify},
 	actEncrypt:  {both, object.AttrEncrypt},
 	actDecrypt:  {both, object.AttrDecrypt},
 }

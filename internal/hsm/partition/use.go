@@ -1,13 +1,11 @@
 package partition
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/asn1"
 	"fmt"
 	"math/big"
-	"slices"
 
 	"moongate/internal/audit"
 	"moongate/internal/hsm/mech"
@@ -17,68 +15,80 @@ import (
 // MaxRandom is how many random bytes one call may ask for.
 const MaxRandom = 64 << 10
 
-// usable returns a key that the session's role may use for the action.
-func (s *Session) usable(act action, id object.ID) (*mech.Key, error) {
+// usable returns a key that the session's role may use for the action today.
+func (s *Session) usable(act action, id object.ID, m object.Mechanism) (*entry, *mech.Key, error) {
 	role := s.as()
 	if err := permit(role, act, nil); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	e, attrs, err := s.p.lookup(id)
+	e, err := s.p.lookup(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := permit(role, act, attrs); err != nil {
-		return nil, err
+	if err := s.p.judge(role, act, m, e, s.h.now()); err != nil {
+		return nil, nil, err
 	}
-	return s.p.parsed(s.h, e)
+	key, err := s.p.parsed(s.h, e)
+	return e, key, err
 }
 
 // use does an action with a key and records it before the answer. A failure
 // is recorded like a success: with what was asked, and why not. about is what
 // else the record says.
-func (s *Session) use(act action, op object.OperationID, id object.ID, m object.Mechanism, about string, do func(*mech.Key) ([]byte, error)) ([]byte, error) {
+func (s *Session) use(act action, op object.OperationID, id object.ID, m object.Mechanism, about string, do func(*entry, *mech.Key) ([]byte, error)) ([]byte, error) {
 	event := s.event(act, op)
 	event.Kind, event.Object, event.Mechanism, event.Detail = audit.Use, id, m.Type.String(), about
-	key, err := s.usable(act, id)
+	e, key, err := s.usable(act, id, m)
 	if err != nil {
 		return nil, s.refuse(event, err)
 	}
-	out, err := do(key)
+	out, err := do(e, key)
 	event.Outcome, event.Detail = outcome(err), join(about, detail(err))
 	if jerr := s.h.journal.Append(event); jerr != nil {
 		clear(out)
 		return nil, unrecorded(jerr)
 	}
+	if err == nil {
+		e.uses.used()
+	}
 	return out, err
 }
 
-// Sign signs a digest.
+// Sign signs a digest, or a whole message where the mechanism takes one
+// (EdDSA), or makes a MAC of it.
 func (s *Session) Sign(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, error) {
-	return s.use(actSign, op, id, m, "", func(k *mech.Key) ([]byte, error) { return k.Sign(m, digest) })
+	return s.use(actSign, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return k.Sign(m, digest) })
 }
 
-// Encrypt encrypts data under a secret key.
+// Verify checks a signature with a public key, or a MAC with the secret key
+// that made it. What is wrong is recorded with its code; only what is right
+// counts as a use of a secret key.
+func (s *Session) Verify(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data, signature []byte) error {
+	_, err := s.use(actVerify, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return nil, k.Verify(m, data, signature) })
+	return err
+}
+
+// Encrypt encrypts data under a secret or public key.
 func (s *Session) Encrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
-	return s.use(actEncrypt, op, id, m, "", func(k *mech.Key) ([]byte, error) { return k.Encrypt(m, data) })
+	return s.use(actEncrypt, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return k.Encrypt(m, data) })
 }
 
 // Decrypt decrypts data with a private or secret key.
 func (s *Session) Decrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
-	return s.use(actDecrypt, op, id, m, "", func(k *mech.Key) ([]byte, error) { return k.Decrypt(m, data) })
+	return s.use(actDecrypt, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return k.Decrypt(m, data) })
 }
 
-// Wrap returns a secret key encrypted under another. The wrapped key must be
-// extractable; the record names it.
+// Wrap returns a private or secret key encrypted under another key. It must
+// have been made extractable, and the partition's policy must still let its
+// like leave; the record names it.
 func (s *Session) Wrap(_ context.Context, op object.OperationID, wrapping, target object.ID, m object.Mechanism) ([]byte, error) {
-	return s.use(actWrap, op, wrapping, m, "key "+target.String(), func(k *mech.Key) ([]byte, error) {
-		e, attrs, err := s.p.lookup(target)
-		switch {
-		case err != nil:
+	return s.use(actWrap, op, wrapping, m, "key "+target.String(), func(by *entry, k *mech.Key) ([]byte, error) {
+		e, err := s.p.lookup(target)
+		if err != nil {
 			return nil, err
-		case attrs.Class() != object.ClassSecretKey:
-			return nil, object.Errorf(object.ErrKeyUnextractable, "object %v is a %v object; only secret keys are wrapped", target, attrs.Class())
-		case !attrs.Bool(object.AttrExtractable):
-			return nil, object.Errorf(object.ErrKeyUnextractable, "key %v was made with CKA_EXTRACTABLE false", target)
+		}
+		if err := s.p.checkLeave(e, by); err != nil {
+			return nil, err
 		}
 		inner, err := s.p.parsed(s.h, e)
 		if err != nil {
@@ -98,21 +108,12 @@ func (s *Session) Find(_ context.Context, op object.OperationID, pattern object.
 	}
 	s.p.mu.RLock()
 	defer s.p.mu.RUnlock()
-	from, found := slices.BinarySearchFunc(s.p.order, after, func(e *entry, handle uint64) int { return cmp.Compare(e.handle, handle) })
-	if found {
-		from++
+	entries, more := s.p.find(pattern, after, limit)
+	found := make([]object.Found, len(entries))
+	for i, e := range entries {
+		found[i] = object.Found{ID: e.id, Attributes: e.show(want)}
 	}
-	var list []object.Found
-	for _, e := range s.p.order[from:] {
-		if !e.attrs.Matches(pattern) {
-			continue
-		}
-		if len(list) == limit {
-			return list, true, nil
-		}
-		list = append(list, object.Found{ID: e.id, Attributes: e.attrs.Select(want)})
-	}
-	return list, false, nil
+	return found, more, nil
 }
 
 // Attributes reads an object's attributes; no types ask for all. None of them
@@ -123,16 +124,16 @@ func (s *Session) Attributes(_ context.Context, op object.OperationID, id object
 	if err := permit(s.as(), actRead, nil); err != nil {
 		return nil, s.refuse(event, err)
 	}
-	_, attrs, err := s.p.lookup(id)
+	e, err := s.p.lookup(id)
 	if err != nil {
 		return nil, err
 	}
 	for _, typ := range want {
-		if typ == object.AttrValue && !attrs.Has(typ) {
+		if typ == object.AttrValue && !e.attrs.Has(typ) {
 			return nil, s.refuse(event, object.Errorf(object.ErrAttributeSensitive, "the value of a key is never read"))
 		}
 	}
-	return attrs.Select(want), nil
+	return e.show(want), nil
 }
 
 // Random returns n random bytes.

@@ -102,6 +102,7 @@ func (w *world) open() {
 }
 
 func (w *world) close() {
+	must(w.t, w.HSM.Close())
 	must(w.t, w.log.Close())
 	must(w.t, w.store.Close())
 }
