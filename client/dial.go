@@ -203,7 +203,7 @@ func login(p patience, l *link, s *session, role Role, password []byte) error {
 		return stageError(StageLogin, object.Errorf(ErrPINLength, "the password should have 1 to %d bytes", wire.MaxPassword))
 	}
 	_, err := l.roundTrip(p, wire.OpLogin, newOperation(), func(b []byte, _ uint32) []byte {
-		return (&wire.LoginRequest{Session: s.id, Role: role, Password: password}).Append(b)
+		return (&wire.PasswordRequest{Session: s.id, Role: role, Password: password}).Append(b)
 	})
 	if err != nil {
 		return stageError(StageLogin, err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -25,10 +24,9 @@ import (
 type conn struct {
 	server *Server
 	log    *slog.Logger
-	raw    net.Conn
+	raw    *pending
 	tls    *tls.Conn
 	remote netip.AddrPort
-	pools  *[paces]*pool
 
 	// Set by serve before any request runs, and not changed after.
 	peer   Peer
@@ -38,6 +36,7 @@ type conn struct {
 	// Of serve's goroutine.
 	frames   *wire.Reader
 	admitted bool
+	cost     int // of the frame that is being read
 
 	// ctx ends when nobody waits for answers any more.
 	ctx    context.Context
@@ -53,22 +52,24 @@ type conn struct {
 	room     sync.Cond // signalled when inFlight or buffered fall, and at the end; uses mu
 	inFlight int       // requests read whose answers are not written; guarded by mu
 	buffered int       // bytes that they may need; guarded by mu
-	out      []byte    // answers for the writer; guarded by mu
+	out      *buffer   // answers for the writer, nil while there are none; guarded by mu
 	outCount int       // answers in out; guarded by mu
 	outCost  int       // what they give back of buffered; guarded by mu
 	last     bool      // no answer follows those in out; guarded by mu
 	ended    bool      // the connection is cut; guarded by mu
 }
 
-func newConn(s *Server, raw net.Conn, from netip.AddrPort, pools *[paces]*pool) *conn {
+// buffer is memory for answers, which an idle connection does not keep.
+type buffer struct{ b []byte }
+
+func newConn(s *Server, raw *pending, from netip.AddrPort) *conn {
 	c := &conn{
 		server:   s,
 		log:      s.log.With("remote", from),
 		raw:      raw,
 		tls:      tls.Server(raw, s.tls),
 		remote:   from,
-		pools:    pools,
-		sessions: sessions{limit: s.options.MaxSessions},
+		sessions: sessions{limit: s.options.MaxSessions, count: &s.metrics.sessions},
 		wake:     make(chan struct{}, 1),
 	}
 	c.room.L = &c.mu
@@ -87,19 +88,22 @@ func (c *conn) serve(ctx context.Context) {
 	c.raw.SetDeadline(time.Now().Add(c.server.options.HandshakeTimeout))
 	c.frames = wire.NewReader(timedReader{c}, wire.MaxHelloFrame)
 	err := c.admit(ctx)
-	c.server.endHandshake(c.remote.Addr())
+	c.server.handshakes.end(c.raw)
 	if c.tenant != nil {
 		defer c.server.remove(c)
 	}
 	if err != nil {
-		c.log.Warn("client refused", "error", err)
+		c.refused(err)
 		return
 	}
 	defer c.client.Close()
 	defer c.sessions.close()
+	c.server.metrics.admitted.Inc()
 	c.raw.SetDeadline(time.Time{})
 	c.frames.SetLimit(wire.MaxFrame)
+	c.frames.SetAdmit(c.admitFrame)
 	c.admitted = true
+	defer context.AfterFunc(c.ctx, c.tenant.budget.wake)()
 
 	var writer sync.WaitGroup
 	writer.Go(c.write)
@@ -110,10 +114,24 @@ func (c *conn) serve(ctx context.Context) {
 	c.requests.Wait()
 	c.endOutput()
 	writer.Wait()
+	c.tenant.budget.release(c.buffered) // of answers that nobody took
 	if cause := context.Cause(c.ctx); cause != nil {
 		err = cause
 	}
 	c.log.Info("client disconnected", "reason", err)
+}
+
+// refused notes that the connection was not admitted, and why.
+func (c *conn) refused(err error) {
+	if c.raw.evicted.Load() {
+		err = refusedError{refusedEvicted, errors.New("silent, and another connection wanted its place")}
+	}
+	c.server.metrics.refuse(err)
+	if c.peer.Certificate == nil { // anybody can come this far, as often as he likes
+		c.server.strangers.warn(c.remote, err)
+		return
+	}
+	c.log.Warn("client refused", "error", err)
 }
 
 var (
@@ -152,11 +170,11 @@ func (c *conn) cut(cause error) {
 // admit is the handshake, Hello and the backend's word on the peer.
 func (c *conn) admit(ctx context.Context) error {
 	if err := c.tls.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("handshake: %w", err)
+		return refusedError{refusedTLS, fmt.Errorf("handshake: %w", err)}
 	}
 	state := c.tls.ConnectionState()
 	if state.NegotiatedProtocol != wire.ALPN {
-		return fmt.Errorf("handshake: the client does not speak %s", wire.ALPN)
+		return refusedError{refusedTLS, fmt.Errorf("handshake: the client does not speak %s", wire.ALPN)}
 	}
 	der := state.PeerCertificates[0].Raw
 	c.peer = Peer{Certificate: der, Fingerprint: sha256.Sum256(der), Remote: c.remote}
@@ -164,11 +182,11 @@ func (c *conn) admit(ctx context.Context) error {
 
 	frame, err := c.frames.Next()
 	if err != nil {
-		return fmt.Errorf("reading Hello: %w", err)
+		return refusedError{refusedHello, fmt.Errorf("reading Hello: %w", err)}
 	}
 	head, body, err := wire.ParseRequest(frame)
 	if err != nil {
-		return fmt.Errorf("reading Hello: %w", err)
+		return refusedError{refusedHello, fmt.Errorf("reading Hello: %w", err)}
 	}
 	if head.Op != wire.OpHello {
 		return c.refuse(head.ID, object.Errorf(object.ErrProtocol, "%v before Hello", head.Op))
@@ -251,12 +269,9 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
-		r := &request{conn: c, head: head, body: body, cost: len(frame) + answerBound(head.Op)}
+		r := &request{conn: c, head: head, body: body, cost: c.cost, arrived: time.Now(), mechanism: noMechanism}
 		if head.Deadline > 0 {
-			r.end = time.Now().Add(time.Duration(head.Deadline) * time.Millisecond)
-		}
-		if !c.reserve(r.cost) {
-			return errDrained
+			r.end = r.arrived.Add(time.Duration(head.Deadline) * time.Millisecond)
 		}
 		c.requests.Add(1)
 		if head.Op == wire.OpPing {
@@ -264,50 +279,85 @@ func (c *conn) read() error {
 			continue
 		}
 		at := paceOf(head.Op)
-		c.pools[at].submit(&c.tenant.lanes[at], r)
+		c.server.pools[at].submit(&c.tenant.lanes[at], r)
 	}
 }
 
-// reserve waits until there is room for one more request and reports whether
-// the connection goes on. It is what stops reading, and by that the client.
-func (c *conn) reserve(cost int) bool {
+// admitFrame waits until there is room for the frame that comes next and for
+// its answer. It is what stops reading, and by that the client.
+func (c *conn) admitFrame(header []byte, size int) error {
+	head, _, err := wire.ParseRequest(header)
+	if err != nil {
+		return err
+	}
+	c.cost = size + answerBound(head.Op)
+	if !c.reserve(head.Op, c.cost) {
+		return errDrained
+	}
+	return nil
+}
+
+// smallRequest is what a connection with nothing in flight may always have, a
+// signature for instance: a connection that is not read does not stop the
+// client's others.
+const smallRequest = 4 << 10
+
+// reserve waits for room, first the connection's and then the client's, and
+// reports whether the connection goes on.
+func (c *conn) reserve(op wire.Op, cost int) bool {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for c.inFlight > 0 && !c.ended &&
 		(c.inFlight >= c.server.options.MaxInFlight || c.buffered+cost > c.server.options.MaxBuffered) {
 		c.room.Wait()
 	}
-	if c.ended {
+	// A Ping has an answer however much the client's other connections hold.
+	free := cost <= smallRequest && (c.inFlight == 0 || op == wire.OpPing)
+	ended := c.ended
+	c.mu.Unlock()
+	if ended {
 		return false
 	}
+	if free {
+		c.tenant.budget.take(cost)
+	} else if !c.tenant.budget.reserve(cost, func() bool { return c.ctx.Err() != nil }) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.inFlight++
 	c.buffered += cost
 	return true
 }
 
-// reply queues a request's answer for the writer.
-func (c *conn) reply(r *request, a answer, err error) {
+// reply queues a request's answer for the writer, and returns its code.
+func (c *conn) reply(r *request, a answer, err error) object.Code {
 	var code object.Code
 	var detail string
 	if err != nil {
 		code, detail = c.outcome(err, r.head)
 	}
 	c.mu.Lock()
-	start := len(c.out)
+	if c.out == nil {
+		c.out = c.server.buffers.Get().(*buffer)
+	}
+	out := c.out.b
+	start := len(out)
 	if err == nil {
-		c.out = a.Append(wire.BeginAnswer(c.out, wire.Answer{ID: r.head.ID}))
-		if !wire.End(c.out, start) {
-			c.out = c.out[:start]
+		out = a.Append(wire.BeginAnswer(out, wire.Answer{ID: r.head.ID}))
+		if !wire.End(out, start) {
+			out = out[:start]
 			code, detail = object.ErrDataLength, "the answer does not fit a frame; ask for less"
 		}
 	}
 	if code != object.OK {
-		c.out = wire.AppendRefusal(c.out, r.head.ID, code, detail)
+		out = wire.AppendRefusal(out, r.head.ID, code, detail)
 	}
+	c.out.b = out
 	c.outCount++
 	c.outCost += r.cost
 	c.mu.Unlock()
 	c.wakeWriter()
+	return code
 }
 
 func (c *conn) wakeWriter() {
@@ -325,25 +375,24 @@ func (c *conn) endOutput() {
 	c.wakeWriter()
 }
 
-// keepBuffer is the largest buffer that is kept for the next write.
+// keepBuffer is the largest buffer that is kept for other answers.
 const keepBuffer = 256 << 10
 
 // write sends answers, all that are ready in one write, until the last.
 func (c *conn) write() {
-	var spare []byte
 	for range c.wake {
 		// Let requests that are about to end join this write.
 		runtime.Gosched()
 		c.mu.Lock()
 		out, count, cost, last, ended := c.out, c.outCount, c.outCost, c.last, c.ended
-		c.out, c.outCount, c.outCost = spare[:0], 0, 0
-		c.mu.Unlock()
+		c.out, c.outCount, c.outCost = nil, 0, 0
 		if ended {
+			c.mu.Unlock()
 			return
 		}
-		if len(out) > 0 {
-			c.raw.SetWriteDeadline(time.Now().Add(c.server.options.WriteTimeout))
-			if _, err := c.tls.Write(out); err != nil {
+		c.mu.Unlock()
+		if out != nil {
+			if err := c.send(out); err != nil {
 				c.cut(fmt.Errorf("writing answers: %w", err))
 				return
 			}
@@ -352,14 +401,23 @@ func (c *conn) write() {
 			c.buffered -= cost
 			c.room.Signal()
 			c.mu.Unlock()
-			clear(out) // it may hold plaintext
+			c.tenant.budget.release(cost)
 		}
 		if last {
 			c.tls.Close()
 			return
 		}
-		if spare = out; cap(spare) > keepBuffer {
-			spare = nil
-		}
 	}
+}
+
+// send writes a buffer and gives it back.
+func (c *conn) send(out *buffer) error {
+	c.raw.SetWriteDeadline(time.Now().Add(c.server.options.WriteTimeout))
+	_, err := c.tls.Write(out.b)
+	clear(out.b) // it may hold plaintext
+	if cap(out.b) <= keepBuffer {
+		out.b = out.b[:0]
+		c.server.buffers.Put(out)
+	}
+	return err
 }

@@ -28,9 +28,13 @@ const (
 	paces
 )
 
+var paceNames = [paces]string{"quick", "slow", "heavy"}
+
+func (p pace) String() string { return paceNames[p] }
+
 func paceOf(op wire.Op) pace {
 	switch op {
-	case wire.OpSign, wire.OpEncrypt, wire.OpDecrypt, wire.OpGet, wire.OpRandom:
+	case wire.OpSign, wire.OpVerify, wire.OpEncrypt, wire.OpDecrypt, wire.OpGet, wire.OpRandom:
 		return quick
 	case wire.OpGenerate:
 		return heavy
@@ -48,110 +52,120 @@ func answerBound(op wire.Op) int {
 		return wire.MaxRandom
 	case wire.OpWrap:
 		return wire.MaxWrapped
+	case wire.OpListPartitions:
+		return wire.MaxPartitions * 64
+	case wire.OpStatus, wire.OpAuditCheckpoint, wire.OpAuditProof:
+		return 16 << 10
 	}
-	return 0 // no more than the request, or little
+	return smallAnswer // no more than the request, or little
 }
 
-// perform decodes one request's body and calls the backend.
-func (c *conn) perform(ctx context.Context, head wire.Request, body []byte) (answer, error) {
-	switch head.Op {
+// smallAnswer is more than a signature of RSA-4096 or a refusal takes.
+const smallAnswer = wire.MaxDetail + 64
+
+// holdsPassword reports whether a request's body is wiped after its use.
+func holdsPassword(op wire.Op) bool {
+	switch op {
+	case wire.OpLogin, wire.OpInitPartition, wire.OpInitRole, wire.OpResetRole, wire.OpChangePassword:
+		return true
+	}
+	return false
+}
+
+// perform decodes the request's body and calls the backend.
+func (c *conn) perform(ctx context.Context, r *request) (answer, error) {
+	if holdsPassword(r.head.Op) {
+		defer clear(r.body)
+	}
+	op, body := r.head.Operation, r.body
+	switch r.head.Op {
 	case wire.OpListPartitions:
 		return c.listPartitions(ctx, body)
 	case wire.OpOpenSession:
 		return c.openSession(ctx, body)
 	case wire.OpCloseSession:
 		var m wire.SessionRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
 		return done, c.sessions.remove(m.Session)
 	case wire.OpLogin:
-		return c.login(ctx, head.Operation, body)
+		var m wire.PasswordRequest
+		if err := decode(&m, body); err != nil {
+			return nil, err
+		}
+		return c.do(m.Session, func(s Session) error { return s.Login(ctx, op, m.Role, m.Password) })
 	case wire.OpLogout:
 		var m wire.SessionRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
-		return c.with(m.Session, func(s Session) (answer, error) {
-			return done, s.Logout(ctx, head.Operation)
-		})
-	case wire.OpGenerate:
-		return c.generate(ctx, head.Operation, body)
+		return c.do(m.Session, func(s Session) error { return s.Logout(ctx, op) })
 	case wire.OpStore:
 		var m wire.StoreRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
 		return c.with(m.Session, func(s Session) (answer, error) {
-			id, err := s.Store(ctx, head.Operation, m.Template)
+			id, err := s.Store(ctx, op, m.Template)
 			return &wire.IDAnswer{ID: id}, err
 		})
 	case wire.OpFind:
-		return c.find(ctx, head.Operation, body)
+		return c.find(ctx, op, body)
 	case wire.OpGet:
 		var m wire.GetRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
 		return c.with(m.Session, func(s Session) (answer, error) {
-			t, err := s.Attributes(ctx, head.Operation, m.ID, m.Want)
+			t, err := s.Attributes(ctx, op, m.ID, m.Want)
 			return &wire.GetAnswer{Template: t}, err
 		})
 	case wire.OpSet:
 		var m wire.SetRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
-		return c.with(m.Session, func(s Session) (answer, error) {
-			return done, s.SetAttributes(ctx, head.Operation, m.ID, m.Template)
-		})
+		return c.do(m.Session, func(s Session) error { return s.SetAttributes(ctx, op, m.ID, m.Template) })
 	case wire.OpDestroy:
 		var m wire.DestroyRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
-		return c.with(m.Session, func(s Session) (answer, error) {
-			return done, s.Destroy(ctx, head.Operation, m.ID)
-		})
-	case wire.OpSign, wire.OpEncrypt, wire.OpDecrypt:
-		return c.use(ctx, head, body)
-	case wire.OpWrap:
-		var m wire.WrapRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
-		}
-		return c.with(m.Session, func(s Session) (answer, error) {
-			data, err := s.Wrap(ctx, head.Operation, m.Wrapping, m.Target, m.Mechanism)
-			return &wire.DataAnswer{Data: data}, err
-		})
-	case wire.OpUnwrap:
-		var m wire.UnwrapRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
-		}
-		return c.with(m.Session, func(s Session) (answer, error) {
-			id, err := s.Unwrap(ctx, head.Operation, m.ID, m.Mechanism, m.Wrapped, m.Template)
-			return &wire.IDAnswer{ID: id}, err
-		})
+		return c.do(m.Session, func(s Session) error { return s.Destroy(ctx, op, m.ID) })
 	case wire.OpRandom:
 		var m wire.RandomRequest
-		if err := m.Decode(body); err != nil {
-			return nil, asMalformed(err)
+		if err := decode(&m, body); err != nil {
+			return nil, err
 		}
 		return c.with(m.Session, func(s Session) (answer, error) {
-			data, err := s.Random(ctx, head.Operation, int(m.N))
+			data, err := s.Random(ctx, op, int(m.N))
 			return &wire.DataAnswer{Data: data}, err
 		})
+	case wire.OpGenerate, wire.OpSign, wire.OpEncrypt, wire.OpDecrypt, wire.OpWrap, wire.OpUnwrap, wire.OpVerify, wire.OpDerive:
+		return c.useKey(ctx, r)
+	case wire.OpAuditCheckpoint, wire.OpAuditProof:
+		return c.audit(ctx, r)
+	case wire.OpStatus, wire.OpInitPartition, wire.OpInitRole, wire.OpResetRole, wire.OpUnlockRole,
+		wire.OpChangePassword, wire.OpSetPolicy, wire.OpDeactivate:
+		return c.administer(ctx, r)
 	case wire.OpHello:
 		return nil, malformed{errors.New("a second Hello")}
 	}
-	return nil, object.Errorf(object.ErrNotSupported, "%v is not supported by this HSM", head.Op)
+	return nil, object.Errorf(object.ErrNotSupported, "%v is not supported by this HSM", r.head.Op)
 }
 
-// asMalformed tells a body that breaks the protocol, which ends the
+// decode reads a body. It tells one that breaks the protocol, which ends the
 // connection, from a template that is well formed but asks for what there is
 // not, which is refused.
+func decode(m interface{ Decode([]byte) error }, body []byte) error {
+	return asMalformed(m.Decode(body))
+}
+
 func asMalformed(err error) error {
+	if err == nil {
+		return nil
+	}
 	if _, refused := errors.AsType[*object.Error](err); refused {
 		return err
 	}
@@ -168,9 +182,14 @@ func (c *conn) with(id uint32, f func(Session) (answer, error)) (answer, error) 
 	return f(s.Session)
 }
 
+// do is with, for what has no more to answer than that it was done.
+func (c *conn) do(id uint32, f func(Session) error) (answer, error) {
+	return c.with(id, func(s Session) (answer, error) { return done, f(s) })
+}
+
 func (c *conn) listPartitions(ctx context.Context, body []byte) (answer, error) {
-	if err := done.Decode(body); err != nil {
-		return nil, asMalformed(err)
+	if err := decode(done, body); err != nil {
+		return nil, err
 	}
 	list, err := c.client.Partitions(ctx)
 	if err != nil {
@@ -184,8 +203,8 @@ func (c *conn) listPartitions(ctx context.Context, body []byte) (answer, error) 
 
 func (c *conn) openSession(ctx context.Context, body []byte) (answer, error) {
 	var m wire.OpenSessionRequest
-	if err := m.Decode(body); err != nil {
-		return nil, asMalformed(err)
+	if err := decode(&m, body); err != nil {
+		return nil, err
 	}
 	s, err := c.client.OpenSession(ctx, m.Partition)
 	if err != nil {
@@ -199,32 +218,10 @@ func (c *conn) openSession(ctx context.Context, body []byte) (answer, error) {
 	return &wire.OpenSessionAnswer{Session: id, Partition: s.Info()}, nil
 }
 
-func (c *conn) login(ctx context.Context, op object.OperationID, body []byte) (answer, error) {
-	var m wire.LoginRequest
-	defer clear(body)
-	if err := m.Decode(body); err != nil {
-		return nil, asMalformed(err)
-	}
-	return c.with(m.Session, func(s Session) (answer, error) {
-		return done, s.Login(ctx, op, m.Role, m.Password)
-	})
-}
-
-func (c *conn) generate(ctx context.Context, op object.OperationID, body []byte) (answer, error) {
-	var m wire.GenerateRequest
-	if err := m.Decode(body); err != nil {
-		return nil, asMalformed(err)
-	}
-	return c.with(m.Session, func(s Session) (answer, error) {
-		public, private, err := s.Generate(ctx, op, m.Mechanism, m.Public, m.Private)
-		return &wire.GenerateAnswer{Public: public, Private: private}, err
-	})
-}
-
 func (c *conn) find(ctx context.Context, op object.OperationID, body []byte) (answer, error) {
 	var m wire.FindRequest
-	if err := m.Decode(body); err != nil {
-		return nil, asMalformed(err)
+	if err := decode(&m, body); err != nil {
+		return nil, err
 	}
 	return c.with(m.Session, func(s Session) (answer, error) {
 		found, more, err := s.Find(ctx, op, m.Pattern, m.Want, m.After, int(m.Limit))
@@ -237,29 +234,4 @@ func (c *conn) find(ctx context.Context, op object.OperationID, body []byte) (an
 		}
 		return a, nil
 	})
-}
-
-func (c *conn) use(ctx context.Context, head wire.Request, body []byte) (answer, error) {
-	var m wire.UseRequest
-	if err := m.Decode(head.Op, body); err != nil {
-		return nil, asMalformed(err)
-	}
-	s, err := c.sessions.use(m.Session)
-	if err != nil {
-		return nil, err
-	}
-	defer c.sessions.release(s)
-	var data []byte
-	switch head.Op {
-	case wire.OpSign:
-		data, err = s.Sign(ctx, head.Operation, m.ID, m.Mechanism, m.Data)
-	case wire.OpEncrypt:
-		data, err = s.Encrypt(ctx, head.Operation, m.ID, m.Mechanism, m.Data)
-	case wire.OpDecrypt:
-		data, err = s.Decrypt(ctx, head.Operation, m.ID, m.Mechanism, m.Data)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &wire.DataAnswer{Data: data}, nil
 }

@@ -279,8 +279,11 @@ func start(t testing.TB, o Options) *running {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if len(s.conns)+len(s.clients)+len(s.handshaking)+s.handshakes > 0 {
-			t.Errorf("after its end the server counts %d connections of %d clients, %d handshakes", len(s.conns), len(s.clients), s.handshakes)
+		if n := s.handshakes.count() + len(s.handshakes.from); len(s.conns)+len(s.clients)+n > 0 {
+			t.Errorf("after its end the server counts %d connections of %d clients, %d handshakes", len(s.conns), len(s.clients), n)
+		}
+		if n, m := s.metrics.sessions.Load(), s.metrics.inFlight.Load(); n+m != 0 {
+			t.Errorf("after its end the server counts %d sessions, %d requests", n, m)
 		}
 	})
 	return &running{s, listener.Addr().String(), stop}

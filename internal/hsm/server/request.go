@@ -13,11 +13,14 @@ import (
 
 // request is one request from its reading to its answer: a job of a pool.
 type request struct {
-	conn *conn
-	head wire.Request
-	body []byte
-	cost int       // of the connection's budget, given back when the answer is written
-	end  time.Time // when the client stops waiting; zero for never
+	conn    *conn
+	head    wire.Request
+	body    []byte
+	cost    int       // of the connection's budget, given back when the answer is written
+	arrived time.Time // when it was read
+	end     time.Time // when the client stops waiting; zero for never
+	// mechanism is what the request names, once it is decoded.
+	mechanism object.MechanismType
 }
 
 func (r *request) run() {
@@ -27,34 +30,36 @@ func (r *request) run() {
 		return // nobody waits for it
 	}
 	began := time.Now()
-	a, err := r.perform()
+	c.server.metrics.began(r, began)
+	a, err := r.perform(began)
+	took := time.Since(began)
 	if c.log.Enabled(c.ctx, slog.LevelDebug) {
 		c.log.Debug("request", "op", r.head.Op.String(), "operation", fmt.Sprintf("%x", r.head.Operation),
-			"took", time.Since(began), "error", err)
+			"took", took, "error", err)
 	}
-	c.reply(r, a, err)
+	c.server.metrics.ended(r, c.reply(r, a, err), took)
 	if _, bad := errors.AsType[malformed](err); bad {
 		c.drain()
 	}
 }
 
-func (r *request) perform() (answer, error) {
+func (r *request) perform(now time.Time) (answer, error) {
 	c := r.conn
 	if r.head.Op == wire.OpPing {
-		if err := done.Decode(r.body); err != nil {
-			return nil, malformed{err}
+		if err := decode(done, r.body); err != nil {
+			return nil, err
 		}
 		return done, nil
 	}
 	if r.end.IsZero() {
-		return c.perform(c.ctx, r.head, r.body)
+		return c.perform(c.ctx, r)
 	}
-	if !time.Now().Before(r.end) {
+	if !now.Before(r.end) {
 		return nil, context.DeadlineExceeded
 	}
 	ctx, cancel := context.WithDeadline(c.ctx, r.end)
 	defer cancel()
-	return c.perform(ctx, r.head, r.body)
+	return c.perform(ctx, r)
 }
 
 // outcome is what the client is told of an error. What is no refusal stays in

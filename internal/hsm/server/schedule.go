@@ -7,12 +7,14 @@ import "sync"
 // lane, so that a client with many requests waits behind itself alone. No
 // client holds every worker.
 type pool struct {
+	workers int
 	perLane int // requests of one lane that run at once
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex
 	work   sync.Cond   // signalled when turns grows, and at the end; uses mu
 	turns  fifo[*lane] // lanes that have a request and may run it; guarded by mu
+	queued int         // requests of all lanes that wait; guarded by mu
 	closed bool        // guarded by mu
 }
 
@@ -27,19 +29,30 @@ type lane struct {
 type job interface{ run() }
 
 func newPool(workers int) *pool {
-	p := &pool{perLane: max(1, workers*3/4)}
+	p := &pool{workers: workers, perLane: max(1, workers*3/4)}
 	p.work.L = &p.mu
-	for range workers {
-		p.wg.Add(1)
-		go func() { defer p.wg.Done(); p.worker() }()
-	}
 	return p
+}
+
+// start begins to run what is submitted; close waits for its goroutines.
+func (p *pool) start() {
+	for range p.workers {
+		p.wg.Go(p.worker)
+	}
+}
+
+// length is how many requests wait.
+func (p *pool) length() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.queued
 }
 
 // submit queues a job; how many there may be is the connection's budget.
 func (p *pool) submit(l *lane, j job) {
 	p.mu.Lock()
 	l.queue.push(j)
+	p.queued++
 	p.list(l)
 	p.mu.Unlock()
 }
@@ -67,6 +80,7 @@ func (p *pool) worker() {
 		l := p.turns.pop()
 		l.listed = false
 		j := l.queue.pop()
+		p.queued--
 		l.running++
 		p.list(l)
 		p.mu.Unlock()

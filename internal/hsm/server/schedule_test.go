@@ -16,6 +16,7 @@ func (f jobFunc) run() { f() }
 func TestClientsTakeTurns(t *testing.T) {
 	t.Parallel()
 	p := newPool(1)
+	p.start()
 	var many, few lane
 	var order []string // of the one worker; read after close
 	gate := make(chan struct{})
@@ -39,6 +40,7 @@ func TestClientsTakeTurns(t *testing.T) {
 func TestNoClientHoldsEveryWorker(t *testing.T) {
 	t.Parallel()
 	p := newPool(4)
+	p.start()
 	var greedy, other lane
 	release := make(chan struct{})
 	var blocked sync.WaitGroup

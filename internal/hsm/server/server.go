@@ -10,7 +10,10 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"moongate/internal/hsm/wire"
 )
@@ -23,6 +26,9 @@ type Options struct {
 	Serial      string          // the HSM's, told to clients
 	Software    string          // name and version, told to clients
 	Logger      *slog.Logger    // nil is none
+	// Registerer receives the server's metrics, all of them moongate_hsm_...;
+	// nil is none. One registerer serves one server.
+	Registerer prometheus.Registerer
 
 	MaxConnections          int // of admitted clients; 1024
 	MaxConnectionsPerClient int // by certificate; 32
@@ -31,6 +37,7 @@ type Options struct {
 	MaxSessions             int // of one connection; 64
 	MaxInFlight             int // requests of one connection; 128
 	MaxBuffered             int // bytes of one connection's requests and answers; 2 MiB
+	MaxBufferedPerClient    int // the same of all connections of one client; 8 MiB
 
 	Workers      int // requests that run at once; twice the CPUs, 4 at least
 	SlowWorkers  int // the same for those that wait (see paceOf); the CPUs, 4 at least
@@ -45,21 +52,25 @@ type Options struct {
 
 // Server serves a Backend to clients over TLS.
 type Server struct {
-	options Options
-	log     *slog.Logger
-	tls     *tls.Config
+	options    Options
+	log        *slog.Logger
+	tls        *tls.Config
+	pools      [paces]*pool
+	handshakes *handshakes
+	strangers  *logLimit
+	metrics    *metrics
+	buffers    sync.Pool // of *buffer: answers on their way to clients
 
-	mu          sync.Mutex
-	conns       map[*conn]struct{}      // admitted, or about to be; guarded by mu
-	clients     map[Fingerprint]*tenant // those with a connection; guarded by mu
-	handshaking map[netip.Addr]int      // by address; guarded by mu
-	handshakes  int                     // sum of handshaking; guarded by mu
+	mu      sync.Mutex
+	conns   map[*conn]struct{}      // admitted, or about to be; guarded by mu
+	clients map[Fingerprint]*tenant // those with a connection; guarded by mu
 }
 
 // tenant is what a client's connections share.
 type tenant struct {
-	conns int // guarded by Server.mu
-	lanes [paces]lane
+	conns  int // guarded by Server.mu
+	lanes  [paces]lane
+	budget *budget
 }
 
 // New returns a server. The error says what of the options cannot work.
@@ -86,6 +97,7 @@ func New(o Options) (*Server, error) {
 		{&o.MaxSessions, 64},
 		{&o.MaxInFlight, 128},
 		{&o.MaxBuffered, 2 << 20},
+		{&o.MaxBufferedPerClient, max(8<<20, o.MaxBuffered)},
 		{&o.Workers, max(4, 2*cpus)},
 		{&o.SlowWorkers, max(4, cpus)},
 		{&o.HeavyWorkers, max(1, cpus/2)},
@@ -111,14 +123,22 @@ func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{
-		options:     o,
-		log:         o.Logger,
-		tls:         tlsConfig(o.Certificate),
-		conns:       map[*conn]struct{}{},
-		clients:     map[Fingerprint]*tenant{},
-		handshaking: map[netip.Addr]int{},
-	}, nil
+	s := &Server{
+		options:    o,
+		log:        o.Logger,
+		tls:        tlsConfig(o.Certificate),
+		handshakes: newHandshakes(o.MaxHandshakes, o.MaxHandshakesPerAddress, max(1, cpus/2)),
+		strangers:  &logLimit{log: o.Logger},
+		buffers:    sync.Pool{New: func() any { return new(buffer) }},
+		conns:      map[*conn]struct{}{},
+		clients:    map[Fingerprint]*tenant{},
+	}
+	s.pools = [paces]*pool{quick: newPool(o.Workers), slow: newPool(o.SlowWorkers), heavy: newPool(o.HeavyWorkers)}
+	var err error
+	if s.metrics, err = newMetrics(s); err != nil {
+		return nil, fmt.Errorf("hsm server: registering metrics: %w", err)
+	}
+	return s, nil
 }
 
 // tlsConfig is that of docs/wire.md. A client proves in the handshake that it
@@ -133,6 +153,7 @@ func tlsConfig(certificate tls.Certificate) *tls.Config {
 		SessionTicketsDisabled:      true,
 		CurvePreferences:            []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256},
 		DynamicRecordSizingDisabled: true,
+		GetConfigForClient:          onHello,
 	}
 }
 
@@ -141,13 +162,14 @@ func tlsConfig(certificate tls.Certificate) *tls.Config {
 // started has ended when it returns. The error is the listener's, nil after
 // ctx. A Server serves once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	pools := &[paces]*pool{
-		quick: newPool(s.options.Workers), slow: newPool(s.options.SlowWorkers), heavy: newPool(s.options.HeavyWorkers),
+	s.checkFiles()
+	for _, p := range s.pools {
+		p.start()
 	}
 	var connections sync.WaitGroup
 	defer func() {
 		connections.Wait()
-		for _, p := range pools {
+		for _, p := range s.pools {
 			p.close()
 		}
 	}()
@@ -175,12 +197,14 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			continue
 		}
 		from := remote(raw)
-		if !s.beginHandshake(from.Addr()) {
-			s.log.Warn("connection refused: too many handshakes", "remote", from)
+		waiting := s.handshakes.begin(raw, from.Addr(), time.Now())
+		if waiting == nil {
+			s.metrics.refuse(refusedError{refusedHandshakes, errHandshakes})
+			s.strangers.warn(from, errHandshakes)
 			raw.Close()
 			continue
 		}
-		c := newConn(s, raw, from, pools)
+		c := newConn(s, waiting, from)
 		connections.Go(func() { c.serve(ctx) })
 	}
 }
@@ -200,24 +224,25 @@ func remote(c net.Conn) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-func (s *Server) beginHandshake(from netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.handshakes >= s.options.MaxHandshakes || s.handshaking[from] >= s.options.MaxHandshakesPerAddress {
-		return false
+var errHandshakes = errors.New("too many connections are not admitted yet")
+
+// checkFiles warns where connections would meet the process's limit of open
+// files before their own. Go has raised the soft limit to the hard one.
+func (s *Server) checkFiles() {
+	const others = 64 // the store, the log, listeners, administration
+	need := uint64(s.options.MaxConnections + s.options.MaxHandshakes + others)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < need {
+		s.log.Warn("the limit of open files is lower than that of connections; raise LimitNOFILE",
+			"limit", limit.Cur, "needed", need)
 	}
-	s.handshakes++
-	s.handshaking[from]++
-	return true
 }
 
-func (s *Server) endHandshake(from netip.Addr) {
+// connections is how many are admitted.
+func (s *Server) connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.handshakes--
-	if s.handshaking[from]--; s.handshaking[from] == 0 {
-		delete(s.handshaking, from)
-	}
+	return len(s.conns)
 }
 
 // add enters a connection whose peer is known, before the backend is asked, so
@@ -230,7 +255,7 @@ func (s *Server) add(c *conn) error {
 	}
 	t := s.clients[c.peer.Fingerprint]
 	if t == nil {
-		t = &tenant{}
+		t = &tenant{budget: newBudget(s.options.MaxBufferedPerClient)}
 		s.clients[c.peer.Fingerprint] = t
 	}
 	if t.conns >= s.options.MaxConnectionsPerClient {

@@ -321,7 +321,7 @@ func TestRefusalKeepsTheConnection(t *testing.T) {
 		{"unknown", 0xffff, done, object.ErrNotSupported},
 		{"no such session", wire.OpSign, &wire.UseRequest{Session: 2}, object.ErrSessionHandle},
 		{"not assigned", wire.OpOpenSession, &wire.OpenSessionRequest{Partition: "p2"}, object.ErrNotAssigned},
-		{"wrong password", wire.OpLogin, &wire.LoginRequest{Session: 1, Password: []byte("wrong")}, object.ErrPINIncorrect},
+		{"wrong password", wire.OpLogin, &wire.PasswordRequest{Session: 1, Password: []byte("wrong")}, object.ErrPINIncorrect},
 		{"unknown attribute", wire.OpStore, &wire.StoreRequest{Session: 1, Template: object.Template{{Type: 0x7777}}}, object.ErrAttributeType},
 		{"refused", wire.OpWrap, &wire.WrapRequest{Session: 1}, object.ErrKeyUnextractable},
 		{"answer too long", wire.OpGet, &wire.GetRequest{Session: 1}, object.ErrDataLength},
@@ -391,7 +391,7 @@ func TestPasswordIsWiped(t *testing.T) {
 	t.Parallel()
 	d := newDevice(t)
 	p := start(t, Options{Backend: d}).connect(t, newCertificate(t, "c"))
-	p.send(wire.OpLogin, &wire.LoginRequest{Session: 1, Role: object.RoleCryptoUser, Password: []byte("right")})
+	p.send(wire.OpLogin, &wire.PasswordRequest{Session: 1, Role: object.RoleCryptoUser, Password: []byte("right")})
 	p.want(object.OK)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -484,40 +484,6 @@ func TestConnectionsAreBounded(t *testing.T) {
 			t.Fatal("the place was not given back")
 		}
 	}
-}
-
-func TestHandshakesAreBounded(t *testing.T) {
-	t.Parallel()
-	r := start(t, Options{Backend: newDevice(t), MaxHandshakesPerAddress: 2, HandshakeTimeout: 300 * time.Millisecond})
-	var silent []net.Conn
-	for range 3 {
-		c, err := net.Dial("tcp", r.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(patience))
-		silent = append(silent, c)
-	}
-	// All end: the third at once, the others after the timeout.
-	for _, i := range []int{2, 0, 1} {
-		if _, err := silent[i].Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("silent connection %d: %v", i, err)
-		}
-	}
-	for deadline := time.Now().Add(patience); ; {
-		r.mu.Lock()
-		left := r.handshakes + len(r.handshaking)
-		r.mu.Unlock()
-		if left == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d handshakes are still counted", left)
-		}
-		time.Sleep(time.Millisecond)
-	}
-	r.connect(t, newCertificate(t, "c"))
 }
 
 func TestEndAnswersWhatIsInFlight(t *testing.T) {

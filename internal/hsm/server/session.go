@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"moongate/internal/hsm/object"
 )
@@ -9,6 +10,7 @@ import (
 // sessions are those of one connection.
 type sessions struct {
 	limit int
+	count *atomic.Int64 // of all connections
 
 	mu   sync.Mutex
 	open map[uint32]*session // guarded by mu
@@ -37,6 +39,7 @@ func (t *sessions) add(s Session) (uint32, error) {
 	}
 	t.last++
 	t.open[t.last] = &session{Session: s}
+	t.count.Add(1)
 	return t.last, nil
 }
 
@@ -71,6 +74,7 @@ func (t *sessions) remove(id uint32) error {
 		return errNoSession
 	}
 	delete(t.open, id)
+	t.count.Add(-1)
 	s.closed = true
 	last := s.users == 0
 	t.mu.Unlock()
@@ -86,6 +90,7 @@ func (t *sessions) close() {
 	open := t.open
 	t.open = nil
 	t.mu.Unlock()
+	t.count.Add(-int64(len(open)))
 	for _, s := range open {
 		s.Close()
 	}

@@ -59,8 +59,8 @@ func (m *HelloAnswer) Decode(body []byte) error {
 	return d.end("Hello answer")
 }
 
-// Empty is a message without a body: Ping and ListPartitions requests, and
-// the answers of Ping, CloseSession, Login, Logout, Set and Destroy.
+// Empty is a message without a body: Ping, ListPartitions and AuditCheckpoint
+// requests, and the answers of whatever has nothing to say but that it was done.
 type Empty struct{}
 
 func (*Empty) Append(b []byte) []byte { return b }
@@ -87,11 +87,7 @@ func (m *PartitionsAnswer) Append(b []byte) []byte {
 func (m *PartitionsAnswer) Decode(body []byte) error {
 	d := decoder{b: body}
 	*m = PartitionsAnswer{}
-	n := int(d.uint16())
-	if n > MaxPartitions {
-		d.fail(fmt.Errorf("%d partitions, at most %d", n, MaxPartitions))
-	}
-	for i := 0; i < n && d.err == nil; i++ {
+	for range d.count("partitions", MaxPartitions) {
 		m.Partitions = append(m.Partitions, object.PartitionInfo{
 			Label:  d.text("label", MaxName),
 			Serial: d.text("serial number", MaxSerial),
@@ -137,7 +133,7 @@ func (m *OpenSessionAnswer) Decode(body []byte) error {
 	return d.end("OpenSession answer")
 }
 
-// SessionRequest is CloseSession and Logout.
+// SessionRequest is CloseSession, Logout, Status and Deactivate.
 type SessionRequest struct {
 	Session uint32
 }
@@ -152,25 +148,26 @@ func (m *SessionRequest) Decode(body []byte) error {
 	return d.end("session request")
 }
 
-// LoginRequest holds a password: its sender and its receiver wipe the frame.
-type LoginRequest struct {
+// PasswordRequest is Login, InitRole and ResetRole. It holds a password: its
+// sender and its receiver wipe the frame.
+type PasswordRequest struct {
 	Session  uint32
 	Role     object.Role
 	Password []byte
 }
 
-func (m *LoginRequest) Append(b []byte) []byte {
+func (m *PasswordRequest) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, m.Session)
 	b = append(b, byte(m.Role))
 	return appendBytes(b, m.Password)
 }
 
-func (m *LoginRequest) Decode(body []byte) error {
+func (m *PasswordRequest) Decode(body []byte) error {
 	d := decoder{b: body}
-	*m = LoginRequest{
+	*m = PasswordRequest{
 		Session:  d.uint32(),
 		Role:     object.Role(d.uint8()),
 		Password: d.bytes("password", MaxPassword),
 	}
-	return d.end("Login request")
+	return d.end("password request")
 }

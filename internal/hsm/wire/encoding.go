@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"unicode/utf8"
 
 	"moongate/internal/hsm/object"
@@ -36,7 +37,11 @@ func appendMechanism(b []byte, m object.Mechanism) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(m.Hash))
 	b = binary.BigEndian.AppendUint32(b, m.SaltLength)
 	b = binary.BigEndian.AppendUint32(b, m.SessionKeyLen)
-	return appendBytes(b, m.AAD)
+	b = appendBytes(b, m.AAD)
+	b = appendBytes(b, m.IV)
+	b = appendBytes(b, m.Salt)
+	b = appendBytes(b, m.Info)
+	return appendBytes(b, m.Peer)
 }
 
 func appendTypes(b []byte, types []object.AttributeType) []byte {
@@ -143,6 +148,22 @@ func (d *decoder) bytes(what string, limit int) []byte {
 	return d.take(int(n))
 }
 
+// count returns an iterator over the places of a list whose length comes next
+// (uint16). It ends with the decoder's first error.
+func (d *decoder) count(what string, limit int) iter.Seq[int] {
+	n := int(d.uint16())
+	if n > limit {
+		d.fail(fmt.Errorf("%d %s, at most %d", n, what, limit))
+	}
+	return func(yield func(int) bool) {
+		for i := 0; i < n && d.err == nil; i++ {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
 func (d *decoder) mechanism() object.Mechanism {
 	return object.Mechanism{
 		Type:          object.MechanismType(d.uint32()),
@@ -150,6 +171,10 @@ func (d *decoder) mechanism() object.Mechanism {
 		SaltLength:    d.uint32(),
 		SessionKeyLen: d.uint32(),
 		AAD:           d.bytes("additional data", MaxAAD),
+		IV:            d.bytes("initialisation vector", MaxIV),
+		Salt:          d.bytes("salt", MaxSalt),
+		Info:          d.bytes("info", MaxSalt),
+		Peer:          d.bytes("peer's public key", MaxPeer),
 	}
 }
 

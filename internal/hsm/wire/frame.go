@@ -128,23 +128,33 @@ type Reader struct {
 	buf   []byte
 	r, w  int  // buf[r:w] is read and not taken
 	begun bool // a frame's length is taken, not all of its rest
+	full  bool // the last read had no more room
 	limit uint32
+	admit func(head []byte, size int) error
 	err   error // a broken stream stays broken
 }
 
 const (
-	readBuffer = 64 << 10
+	// A buffer begins small, for thousands of connections are idle, and grows
+	// for one that is busy to what a TLS record holds: no read brings more.
+	firstBuffer = 2 << 10
+	readBuffer  = 16 << 10
 	// chunk is how much of a long frame is allocated ahead of its arrival.
 	chunk = 64 << 10
 )
 
 // NewReader returns a Reader that refuses frames longer than limit.
 func NewReader(src io.Reader, limit uint32) *Reader {
-	return &Reader{src: src, buf: make([]byte, readBuffer), limit: limit}
+	return &Reader{src: src, buf: make([]byte, firstBuffer), limit: limit}
 }
 
 // SetLimit changes the length that frames may have.
 func (d *Reader) SetLimit(limit uint32) { d.limit = limit }
+
+// SetAdmit has f called for each frame that has begun, before memory is taken
+// for it, with its length and its first bytes: a request's header, or all of a
+// frame that is shorter. An error of f breaks the stream.
+func (d *Reader) SetAdmit(f func(head []byte, size int) error) { d.admit = f }
 
 // Idle reports whether nothing of the next frame has been read yet.
 func (d *Reader) Idle() bool { return d.r == d.w && !d.begun }
@@ -169,6 +179,15 @@ func (d *Reader) next() ([]byte, error) {
 	if size > d.limit {
 		return nil, fmt.Errorf("frame of %d bytes, at most %d", size, d.limit)
 	}
+	if d.admit != nil {
+		head := min(int(size), RequestHeaderSize)
+		if err := d.fill(lengthSize + head); err != nil {
+			return nil, err
+		}
+		if err := d.admit(d.buf[d.r+lengthSize:][:head], int(size)); err != nil {
+			return nil, err
+		}
+	}
 	d.r += lengthSize
 	d.begun = true
 	frame := make([]byte, 0, min(size, chunk))
@@ -188,10 +207,13 @@ func (d *Reader) next() ([]byte, error) {
 	return frame, nil
 }
 
-// fill reads until n bytes are in the buffer; n is at most lengthSize.
+// fill reads until n bytes are in the buffer; n is at most firstBuffer.
 func (d *Reader) fill(n int) error {
 	if d.w-d.r >= n {
 		return nil
+	}
+	if d.full && d.r == d.w && len(d.buf) < readBuffer {
+		d.buf = make([]byte, 2*len(d.buf)) // nothing is left in the old one
 	}
 	if len(d.buf)-d.r < n || d.r == d.w {
 		d.w = copy(d.buf, d.buf[d.r:d.w])
@@ -200,6 +222,7 @@ func (d *Reader) fill(n int) error {
 	for d.w-d.r < n {
 		got, err := d.src.Read(d.buf[d.w:])
 		d.w += got
+		d.full = d.w == len(d.buf)
 		if err != nil && d.w-d.r < n {
 			if d.w > d.r {
 				return endInside(err)

@@ -25,11 +25,21 @@ const (
 
 	MaxPartitions = 1024 // in one answer
 	MaxFind       = 1024 // objects in one answer
+	MaxRoles      = 16   // of a partition
+	MaxPolicies   = 256  // of a partition
 
 	MaxAAD       = 64 << 10
-	MaxDigest    = 64
+	MaxIV        = 64
+	MaxSalt      = 4 << 10 // of HKDF; its info too
+	MaxPeer      = 256     // a public key
 	MaxPlaintext = 512 << 10
+	MaxMessage   = MaxPlaintext      // what is signed or verified: a digest, or a whole message
 	MaxData      = MaxPlaintext + 64 // ciphertext: nonce and tag added; any answer's bytes
+	MaxSignature = 1 << 10
 	MaxWrapped   = 64 << 10
 	MaxRandom    = 64 << 10
+
+	MaxNote     = 4 << 10 // a signed checkpoint
+	MaxVerifier = 512     // the key that verifies it
+	MaxProof    = 128     // hashes in one proof: a tree of 2^63 leaves needs no more
 )

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,8 @@ var (
 		object.Text(object.AttrLabel, "schlüssel"), object.Bool(object.AttrSign, true))
 	templateB = object.New(object.Bytes(object.AttrID, []byte{1, 2, 3}), object.Number(object.AttrHandle, 7))
 
-	allFields = object.Mechanism{Type: object.MechRSAPSS, Hash: object.HashSHA384, SaltLength: 48, SessionKeyLen: 32, AAD: []byte("aad")}
+	allFields = object.Mechanism{Type: object.MechRSAPSS, Hash: object.HashSHA384, SaltLength: 48, SessionKeyLen: 32, AAD: []byte("aad"),
+		IV: []byte("iv"), Salt: []byte("salt"), Info: []byte("info"), Peer: []byte("peer")}
 )
 
 // messages is one of each, under the name of its golden file.
@@ -62,7 +64,7 @@ var messages = []struct {
 	{"opensession-request", &OpenSessionRequest{Partition: "p1"}},
 	{"opensession-answer", &OpenSessionAnswer{Session: 5, Partition: object.PartitionInfo{Label: "p1", Serial: "11"}}},
 	{"session-request", &SessionRequest{Session: 5}},
-	{"login-request", &LoginRequest{Session: 5, Role: object.RoleCryptoUser, Password: []byte("pässword")}},
+	{"password-request", &PasswordRequest{Session: 5, Role: object.RoleCryptoUser, Password: []byte("pässword")}},
 	{"generate-request", &GenerateRequest{Session: 5, Mechanism: object.Mechanism{Type: object.MechECKeyPairGen}, Public: templateB, Private: templateA}},
 	{"generate-answer", &GenerateAnswer{Public: idA, Private: idB}},
 	{"store-request", &StoreRequest{Session: 5, Template: templateA}},
@@ -79,6 +81,24 @@ var messages = []struct {
 	{"wrap-request", &WrapRequest{Session: 5, Wrapping: idA, Target: idB, Mechanism: object.Mechanism{Type: object.MechAESKWP}}},
 	{"unwrap-request", &UnwrapRequest{Session: 5, ID: idA, Mechanism: object.Mechanism{Type: object.MechAESKWP}, Wrapped: []byte("wrapped"), Template: templateA}},
 	{"random-request", &RandomRequest{Session: 5, N: 32}},
+	{"verify-request", &VerifyRequest{Session: 5, ID: idA, Mechanism: object.Mechanism{Type: object.MechEdDSA}, Data: []byte("message"), Signature: []byte("signature")}},
+	{"derive-request", &DeriveRequest{Session: 5, Base: idA, Mechanism: object.Mechanism{Type: object.MechHKDFDerive, Hash: object.HashSHA256, Salt: []byte("salt"), Info: []byte("info")}, Template: templateA}},
+	{"status-answer", &StatusAnswer{object.PartitionStatus{
+		PartitionInfo: object.PartitionInfo{Label: "p1", Serial: "11"},
+		Roles:         []object.RoleStatus{{Role: object.RoleCryptoOfficer, Initialized: true, Failures: 3}, {Role: object.RoleCryptoUser, Locked: true}},
+		Policies:      []object.PolicyValue{{ID: object.PolicyMinRSA, Value: 3072}, {ID: object.PolicyImport, Value: 1}},
+		Objects:       7, Active: true,
+	}}},
+	{"initpartition-request", &InitPartitionRequest{Session: 5, Password: []byte("pässword")}},
+	{"unlockrole-request", &UnlockRoleRequest{Session: 5, Role: object.RoleCryptoUser}},
+	{"changepassword-request", &ChangePasswordRequest{Session: 5, Role: object.RolePartitionOfficer, Old: []byte("old"), New: []byte("fresh")}},
+	{"setpolicy-request", &SetPolicyRequest{Session: 5, Policy: object.PolicyValue{ID: object.PolicyMinRSA, Value: 4096}}},
+	{"checkpoint-answer", &CheckpointAnswer{object.AuditCheckpoint{Note: []byte("note\n"), Verifier: "hsm+1234+key"}}},
+	{"proof-request", &ProofRequest{Size: 1 << 40}},
+	{"proof-answer", &ProofAnswer{object.AuditProof{
+		Checkpoint: object.AuditCheckpoint{Note: []byte("note\n"), Verifier: "hsm+1234+key"},
+		Hashes:     [][32]byte{[32]byte(bytes.Repeat([]byte{0xaa}, 32)), [32]byte(bytes.Repeat([]byte{0xbb}, 32))},
+	}}},
 	{"data-answer", &DataAnswer{Data: []byte("signature")}},
 }
 
@@ -175,6 +195,14 @@ func TestLimits(t *testing.T) {
 	for i := range types {
 		types[i] = object.AttributeType(i)
 	}
+	roles := make([]object.RoleStatus, MaxRoles+1)
+	for i := range roles {
+		roles[i].Role = object.Role(i)
+	}
+	policies := make([]object.PolicyValue, MaxPolicies+1)
+	for i := range policies {
+		policies[i].ID = object.PolicyID(i)
+	}
 	for _, test := range []struct {
 		name string
 		m    message
@@ -186,15 +214,37 @@ func TestLimits(t *testing.T) {
 		{"versions reversed", &HelloRequest{Min: 2, Max: 1}, false},
 		{"partition", &OpenSessionRequest{Partition: string(long(MaxName + 1))}, false},
 		{"partitions", &PartitionsAnswer{Partitions: make([]object.PartitionInfo, MaxPartitions+1)}, false},
-		{"password", &LoginRequest{Password: long(MaxPassword)}, true},
-		{"password", &LoginRequest{Password: long(MaxPassword + 1)}, false},
-		{"digest", &useAs{UseRequest{Data: long(MaxDigest)}, OpSign}, true},
-		{"digest", &useAs{UseRequest{Data: long(MaxDigest + 1)}, OpSign}, false},
+		{"password", &PasswordRequest{Password: long(MaxPassword)}, true},
+		{"password", &PasswordRequest{Password: long(MaxPassword + 1)}, false},
+		{"officer's password", &InitPartitionRequest{Password: long(MaxPassword + 1)}, false},
+		{"old password", &ChangePasswordRequest{Old: long(MaxPassword + 1)}, false},
+		{"new password", &ChangePasswordRequest{New: long(MaxPassword + 1)}, false},
+		{"message", &useAs{UseRequest{Data: long(MaxMessage)}, OpSign}, true},
+		{"message", &useAs{UseRequest{Data: long(MaxMessage + 1)}, OpSign}, false},
+		{"message to verify", &VerifyRequest{Data: long(MaxMessage), Signature: long(MaxSignature)}, true},
+		{"message to verify", &VerifyRequest{Data: long(MaxMessage + 1)}, false},
+		{"signature", &VerifyRequest{Signature: long(MaxSignature + 1)}, false},
 		{"plaintext", &useAs{UseRequest{Data: long(MaxPlaintext)}, OpEncrypt}, true},
 		{"plaintext", &useAs{UseRequest{Data: long(MaxPlaintext + 1)}, OpEncrypt}, false},
 		{"ciphertext", &useAs{UseRequest{Data: long(MaxData)}, OpDecrypt}, true},
 		{"ciphertext", &useAs{UseRequest{Data: long(MaxData + 1)}, OpDecrypt}, false},
 		{"AAD", &useAs{UseRequest{Mechanism: object.Mechanism{AAD: long(MaxAAD + 1)}}, OpEncrypt}, false},
+		{"IV", &DeriveRequest{Mechanism: object.Mechanism{IV: long(MaxIV + 1)}}, false},
+		{"salt", &DeriveRequest{Mechanism: object.Mechanism{Salt: long(MaxSalt + 1)}}, false},
+		{"info", &DeriveRequest{Mechanism: object.Mechanism{Info: long(MaxSalt + 1)}}, false},
+		{"peer", &DeriveRequest{Mechanism: object.Mechanism{Peer: long(MaxPeer + 1)}}, false},
+		{"parameters", &DeriveRequest{Mechanism: object.Mechanism{IV: long(MaxIV), Salt: long(MaxSalt), Info: long(MaxSalt), Peer: long(MaxPeer)}}, true},
+		{"roles", &StatusAnswer{object.PartitionStatus{Roles: roles[:MaxRoles]}}, true},
+		{"roles", &StatusAnswer{object.PartitionStatus{Roles: roles}}, false},
+		{"roles doubled", &StatusAnswer{object.PartitionStatus{Roles: []object.RoleStatus{{Role: 2}, {Role: 2}}}}, false},
+		{"roles out of order", &StatusAnswer{object.PartitionStatus{Roles: []object.RoleStatus{{Role: 3}, {Role: 2}}}}, false},
+		{"policies", &StatusAnswer{object.PartitionStatus{Policies: policies[:MaxPolicies]}}, true},
+		{"policies", &StatusAnswer{object.PartitionStatus{Policies: policies}}, false},
+		{"policies doubled", &StatusAnswer{object.PartitionStatus{Policies: []object.PolicyValue{{ID: 2}, {ID: 2}}}}, false},
+		{"note", &CheckpointAnswer{object.AuditCheckpoint{Note: long(MaxNote + 1)}}, false},
+		{"verifier", &CheckpointAnswer{object.AuditCheckpoint{Verifier: string(long(MaxVerifier + 1))}}, false},
+		{"proof", &ProofAnswer{object.AuditProof{Hashes: make([][32]byte, MaxProof)}}, true},
+		{"proof", &ProofAnswer{object.AuditProof{Hashes: make([][32]byte, MaxProof+1)}}, false},
 		{"wrapped", &UnwrapRequest{Wrapped: long(MaxWrapped + 1)}, false},
 		{"data", &DataAnswer{Data: long(MaxData + 1)}, false},
 		{"no random", &RandomRequest{N: 0}, false},
@@ -245,10 +295,35 @@ func TestFitCutsToAFrame(t *testing.T) {
 
 func TestOnlyReadsAreRepeatable(t *testing.T) {
 	t.Parallel()
-	for _, op := range []Op{OpGenerate, OpStore, OpUnwrap, OpSet, OpDestroy, OpLogin, OpLogout, OpOpenSession, OpCloseSession} {
-		if op.Repeatable() {
-			t.Errorf("%v is repeatable", op)
+	reads := []Op{
+		OpPing, OpListPartitions, OpFind, OpGet, OpSign, OpEncrypt, OpDecrypt, OpWrap, OpRandom, OpVerify,
+		OpAuditCheckpoint, OpAuditProof, OpStatus,
+	}
+	for op := range Op(0x100) {
+		if got, want := op.Repeatable(), slices.Contains(reads, op); got != want {
+			t.Errorf("%v is repeatable: %v, want %v", op, got, want)
 		}
+	}
+}
+
+// TestNumbersAreUsedOnce: an op has a layout or is reserved, not both, and its
+// name is its own.
+func TestNumbersAreUsedOnce(t *testing.T) {
+	t.Parallel()
+	names := map[string]Op{}
+	for op := range Op(0x100) {
+		_, has := opNames[op]
+		_, reserved := reservedNames[op]
+		if has && (reserved || op >= OpReplicationFirst && op <= OpReplicationLast) {
+			t.Errorf("%v has a layout and is reserved", op)
+		}
+		if other, taken := names[op.String()]; taken {
+			t.Errorf("0x%02x and 0x%02x are both called %v", uint16(other), uint16(op), op)
+		}
+		names[op.String()] = op
+	}
+	if list := Ops(); !slices.IsSorted(list) || len(list) != len(opNames) {
+		t.Errorf("Ops: %v", list)
 	}
 }
 

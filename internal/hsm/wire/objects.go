@@ -61,7 +61,7 @@ func (m *StoreRequest) Decode(body []byte) error {
 	return d.end("Store request")
 }
 
-// IDAnswer names the new object of Store and Unwrap.
+// IDAnswer names the new object of Store, Unwrap and Derive.
 type IDAnswer struct {
 	ID object.ID
 }
@@ -126,11 +126,7 @@ func (m *FindAnswer) Append(b []byte) []byte {
 func (m *FindAnswer) Decode(body []byte) error {
 	d := decoder{b: body}
 	*m = FindAnswer{}
-	n := int(d.uint16())
-	if n > MaxFind {
-		d.fail(fmt.Errorf("%d objects, at most %d", n, MaxFind))
-	}
-	for i := 0; i < n && d.err == nil; i++ {
+	for range d.count("objects", MaxFind) {
 		m.Objects = append(m.Objects, object.Found{ID: d.id(), Attributes: d.template()})
 	}
 	m.More = d.bool()

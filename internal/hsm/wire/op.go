@@ -1,6 +1,10 @@
 package wire
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Op is what a request asks for. Numbers are never used again.
 type Op uint16
@@ -27,6 +31,20 @@ const (
 	OpWrap    Op = 0x23
 	OpUnwrap  Op = 0x24
 	OpRandom  Op = 0x25
+	OpVerify  Op = 0x26
+	OpDerive  Op = 0x27
+
+	OpAuditCheckpoint Op = 0x60
+	OpAuditProof      Op = 0x61
+
+	OpStatus         Op = 0x70 // of a partition
+	OpInitPartition  Op = 0x71
+	OpInitRole       Op = 0x72
+	OpResetRole      Op = 0x73
+	OpUnlockRole     Op = 0x74
+	OpChangePassword Op = 0x75
+	OpSetPolicy      Op = 0x76
+	OpDeactivate     Op = 0x77
 )
 
 // Reserved: numbers that are spoken for in docs/wire.md. Until a version gives
@@ -45,9 +63,6 @@ const (
 
 	OpReplicationFirst Op = 0x40 // cloning between HSMs
 	OpReplicationLast  Op = 0x5f
-
-	OpAuditCheckpoint Op = 0x60
-	OpAuditProof      Op = 0x61
 )
 
 var opNames = map[Op]string{
@@ -55,13 +70,25 @@ var opNames = map[Op]string{
 	OpCloseSession: "CloseSession", OpLogin: "Login", OpLogout: "Logout",
 	OpGenerate: "Generate", OpStore: "Store", OpFind: "Find", OpGet: "Get", OpSet: "Set", OpDestroy: "Destroy",
 	OpSign: "Sign", OpEncrypt: "Encrypt", OpDecrypt: "Decrypt", OpWrap: "Wrap", OpUnwrap: "Unwrap", OpRandom: "Random",
+	OpVerify: "Verify", OpDerive: "Derive",
+	OpAuditCheckpoint: "AuditCheckpoint", OpAuditProof: "AuditProof",
+	OpStatus: "Status", OpInitPartition: "InitPartition", OpInitRole: "InitRole", OpResetRole: "ResetRole",
+	OpUnlockRole: "UnlockRole", OpChangePassword: "ChangePassword", OpSetPolicy: "SetPolicy", OpDeactivate: "Deactivate",
+}
+
+var reservedNames = map[Op]string{
 	OpCancel: "Cancel", OpCreateSessionObject: "CreateSessionObject", OpCopyObject: "CopyObject",
 	OpBegin: "Begin", OpUpdate: "Update", OpFinish: "Finish", OpAbort: "Abort",
-	OpAuditCheckpoint: "AuditCheckpoint", OpAuditProof: "AuditProof",
 }
+
+// Ops lists the ops that have a layout, ascending.
+func Ops() []Op { return slices.Sorted(maps.Keys(opNames)) }
 
 func (o Op) String() string {
 	if name, known := opNames[o]; known {
+		return name
+	}
+	if name, reserved := reservedNames[o]; reserved {
 		return name
 	}
 	return fmt.Sprintf("op 0x%04x", uint16(o))
@@ -72,7 +99,8 @@ func (o Op) String() string {
 // outcome is unknown, and a person or a search must find it out.
 func (o Op) Repeatable() bool {
 	switch o {
-	case OpPing, OpListPartitions, OpFind, OpGet, OpSign, OpEncrypt, OpDecrypt, OpWrap, OpRandom:
+	case OpPing, OpListPartitions, OpFind, OpGet, OpSign, OpEncrypt, OpDecrypt, OpWrap, OpRandom, OpVerify,
+		OpAuditCheckpoint, OpAuditProof, OpStatus:
 		return true
 	}
 	return false

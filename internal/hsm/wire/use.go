@@ -10,7 +10,8 @@ import (
 // Messages that use keys.
 
 // UseRequest is Sign, Encrypt and Decrypt: a key, a mechanism and the bytes
-// that it acts on, which for Sign are a digest.
+// that it acts on. For Sign these are a digest, or the whole message where the
+// mechanism takes one (EdDSA, HMAC, CMAC): which, the partition knows.
 type UseRequest struct {
 	Session   uint32
 	ID        object.ID
@@ -28,7 +29,7 @@ func (m *UseRequest) Append(b []byte) []byte {
 // Decode reads the body of a request with one of the three ops, whose limits
 // differ.
 func (m *UseRequest) Decode(op Op, body []byte) error {
-	what, limit := "digest", MaxDigest
+	what, limit := "message", MaxMessage
 	switch op {
 	case OpEncrypt:
 		what, limit = "plaintext", MaxPlaintext
@@ -38,6 +39,57 @@ func (m *UseRequest) Decode(op Op, body []byte) error {
 	d := decoder{b: body}
 	*m = UseRequest{Session: d.uint32(), ID: d.id(), Mechanism: d.mechanism(), Data: d.bytes(what, limit)}
 	return d.end(op.String() + " request")
+}
+
+// VerifyRequest has a signature or a MAC checked, by a public key or a secret
+// one. Data is as for Sign.
+type VerifyRequest struct {
+	Session   uint32
+	ID        object.ID
+	Mechanism object.Mechanism
+	Data      []byte
+	Signature []byte
+}
+
+func (m *VerifyRequest) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, m.Session)
+	b = append(b, m.ID[:]...)
+	b = appendMechanism(b, m.Mechanism)
+	b = appendBytes(b, m.Data)
+	return appendBytes(b, m.Signature)
+}
+
+func (m *VerifyRequest) Decode(body []byte) error {
+	d := decoder{b: body}
+	*m = VerifyRequest{
+		Session:   d.uint32(),
+		ID:        d.id(),
+		Mechanism: d.mechanism(),
+		Data:      d.bytes("message", MaxMessage),
+		Signature: d.bytes("signature", MaxSignature),
+	}
+	return d.end("Verify request")
+}
+
+// DeriveRequest makes a secret key of the key Base.
+type DeriveRequest struct {
+	Session   uint32
+	Base      object.ID
+	Mechanism object.Mechanism
+	Template  object.Template // of the new key
+}
+
+func (m *DeriveRequest) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, m.Session)
+	b = append(b, m.Base[:]...)
+	b = appendMechanism(b, m.Mechanism)
+	return m.Template.Append(b)
+}
+
+func (m *DeriveRequest) Decode(body []byte) error {
+	d := decoder{b: body}
+	*m = DeriveRequest{Session: d.uint32(), Base: d.id(), Mechanism: d.mechanism(), Template: d.template()}
+	return d.end("Derive request")
 }
 
 // WrapRequest asks for the key Target encrypted under the key Wrapping.
