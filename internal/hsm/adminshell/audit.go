@@ -16,6 +16,13 @@ const (
 	maxTail     = 10_000
 )
 
+var auditCommands = []command{
+	{words: "audit tail", roles: auditors, needs: nothing, run: (*Shell).auditTail,
+		options: []option{{name: "entries", short: "n", value: "N", help: "how many; 20 by default"}}, help: "The newest audit records."},
+	{words: "audit verify", roles: auditors, needs: nothing, run: (*Shell).auditVerify,
+		help: "Check the audit log against its signed checkpoints."},
+}
+
 func (s *Shell) auditTail(_ context.Context, a args) error {
 	n := defaultTail
 	if a.has("entries") {

@@ -9,10 +9,33 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"moongate/internal/hsm/partition"
 )
+
+var clientCommands = []command{
+	{words: "client register", roles: operators, run: (*Shell).clientRegister,
+		options: []option{
+			{name: "client", short: "c", value: "NAME", required: true, help: "the client's name"},
+			{name: "ip", value: "ADDRESS", help: "the IP address that the client calls from"},
+			{name: "hostname", short: "h", value: "HOST", help: "or its host name"},
+			{name: "certificate", value: "FILE", file: true, help: "the client's certificate, PEM; without it, ADDRESS.pem or HOST.pem from the HSM's inbox"},
+			{name: "replace", help: "take an existing registration of this name away first"},
+		},
+		help: "Admit a client (Security Officer)."},
+	{words: "client delete", roles: operators, options: []option{optClient, optForce}, run: (*Shell).clientDelete,
+		help: "Take a client's registration away and end its connections (Security Officer)."},
+	{words: "client assignPartition", roles: operators, options: []option{optClient, optPartition}, run: (*Shell).clientAssign,
+		help: "Let a client reach a partition (Security Officer)."},
+	{words: "client revokePartition", roles: operators, options: []option{optClient, optPartition}, run: (*Shell).clientRevoke,
+		help: "Take a partition from a client and end its connections (Security Officer)."},
+	{words: "client list", roles: lookers, options: []option{optJSON}, run: (*Shell).clientList,
+		help: "Every registered client."},
+	{words: "client show", roles: lookers, options: []option{optClient, optJSON}, run: (*Shell).clientShow,
+		help: "One client: address and partitions."},
+	{words: "client fingerprint", roles: lookers, options: []option{optClient}, run: (*Shell).clientFingerprint,
+		help: "The SHA-256 of a client's certificate."},
+}
 
 func (s *Shell) clientRegister(ctx context.Context, a args) error {
 	certificate, err := s.clientCertificate(a)
@@ -110,7 +133,7 @@ func (s *Shell) clientShow(_ context.Context, a args) error {
 	if a.has("json") {
 		return s.printJSON(c)
 	}
-	t := tabwriter.NewWriter(s.term, 0, 0, 2, ' ', 0)
+	t := s.table()
 	fmt.Fprintf(t, "ClientID:\t%s\n", c.Name)
 	if c.Address != "" {
 		fmt.Fprintf(t, "IPAddress:\t%s\n", c.Address)
@@ -131,41 +154,5 @@ func (s *Shell) clientFingerprint(_ context.Context, a args) error {
 		return err
 	}
 	fmt.Fprintf(s.term, "Certificate fingerprint (SHA-256): %s\n", c.Fingerprint)
-	return nil
-}
-
-func (s *Shell) ntlsShow(_ context.Context, a args) error {
-	if a.has("json") {
-		return s.printJSON(map[string]string{
-			"listen": s.appliance.Listen, "certificate": s.appliance.Certificate, "fingerprint": s.appliance.Fingerprint,
-		})
-	}
-	t := tabwriter.NewWriter(s.term, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "Listening on:\t%s\n", s.appliance.Listen)
-	fmt.Fprintf(t, "Server certificate:\t%s\n", s.appliance.Certificate)
-	fmt.Fprintf(t, "SHA-256:\t%s\n", s.appliance.Fingerprint)
-	return t.Flush()
-}
-
-func ipcheck(on bool) func(*Shell, context.Context, args) error {
-	return func(s *Shell, ctx context.Context, _ args) error {
-		o, err := s.asOfficer(ctx)
-		if err != nil {
-			return err
-		}
-		if err := o.SetAddressCheck(ctx, on); err != nil {
-			return err
-		}
-		fmt.Fprintf(s.term, "Client address check %s.\n", enabled(on))
-		return nil
-	}
-}
-
-func (s *Shell) ipcheckShow(context.Context, args) error {
-	info, err := s.appliance.HSM.Info()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(s.term, "Client address check %s.\n", enabled(info.AddressCheck))
 	return nil
 }

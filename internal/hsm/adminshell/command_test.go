@@ -39,7 +39,7 @@ func TestFind(t *testing.T) {
 		{line: "user list", want: "`help` lists them", err: true},
 		{line: "-json", want: `"-json" is not a command`, err: true},
 	} {
-		cmd, rest, err := find(strings.Fields(test.line))
+		cmd, rest, err := find(commands(), strings.Fields(test.line))
 		switch {
 		case test.err && (!errors.Is(err, errUsage) || !strings.Contains(err.Error(), test.want)):
 			t.Errorf("%s: error %v, want a syntax error that says %s", test.line, err, test.want)
@@ -83,7 +83,7 @@ func TestOptions(t *testing.T) {
 		{line: "client show -x", err: "-x is not an option of client show"},
 		{line: "client list -force", err: "-force is not an option of client list"},
 	} {
-		cmd, rest, err := find(strings.Fields(test.line))
+		cmd, rest, err := find(commands(), strings.Fields(test.line))
 		must(t, err)
 		a, err := cmd.parse(rest, nil)
 		if test.err != "" {
@@ -115,8 +115,8 @@ func TestOptionPrefixThatIsNotUnique(t *testing.T) {
 // TestTableIsSound: no command and no option hides another, and each has help.
 func TestTableIsSound(t *testing.T) {
 	t.Parallel()
-	for _, c := range commands {
-		got, rest, err := find(strings.Fields(c.words))
+	for _, c := range commands() {
+		got, rest, err := find(commands(), strings.Fields(c.words))
 		if err != nil || got.words != c.words || len(rest) > 0 {
 			t.Errorf("%s finds %v, %v", c.words, got, err)
 		}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"moongate/internal/hsm/partition"
+	"moongate/internal/hsm/users"
 )
 
 // The local terminal is a unix socket that carries one JSON object a line.
@@ -132,36 +133,36 @@ func serveLocal(ctx context.Context, conn *net.UnixConn, a *Appliance) error {
 
 // peer names the user on the other side, and refuses all but root and the
 // HSM's own user.
-func peer(conn *net.UnixConn) (partition.Operator, error) {
+func peer(conn *net.UnixConn) (Administrator, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", err)
+		return Administrator{}, fmt.Errorf("reading the caller's identity: %w", err)
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", err)
+		return Administrator{}, fmt.Errorf("reading the caller's identity: %w", err)
 	}
 	if credErr != nil {
-		return partition.Operator{}, fmt.Errorf("reading the caller's identity: %w", credErr)
+		return Administrator{}, fmt.Errorf("reading the caller's identity: %w", credErr)
 	}
 	if uid := int(cred.Uid); !mayAdminister(uid, os.Getuid()) {
-		return partition.Operator{}, fmt.Errorf("uid %d may not administer this HSM", uid)
+		return Administrator{}, fmt.Errorf("uid %d may not administer this HSM", uid)
 	}
-	return localOperator(int(cred.Uid)), nil
+	return localAdministrator(int(cred.Uid)), nil
 }
 
 func mayAdminister(uid, own int) bool { return uid == 0 || uid == own }
 
-// LocalOperator is the user that this process runs as.
-func LocalOperator() partition.Operator { return localOperator(os.Getuid()) }
+// LocalAdministrator is the user that this process runs as, at the console.
+func LocalAdministrator() Administrator { return localAdministrator(os.Getuid()) }
 
-func localOperator(uid int) partition.Operator {
+func localAdministrator(uid int) Administrator {
 	name := "uid " + strconv.Itoa(uid)
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		name = u.Username
 	}
-	return partition.Operator{Name: name, From: "local"}
+	return Administrator{partition.Operator{Name: name, From: "local"}, users.RoleConsole}
 }
 
 // localTerminal is the shell's end of the socket.

@@ -227,8 +227,8 @@ func TestSocketIsTheOwnersAlone(t *testing.T) {
 	defer conn.Close()
 	who, err := peer(conn.(*net.UnixConn))
 	must(t, err)
-	if who != LocalOperator() || who.From != "local" || who.Name == "" {
-		t.Errorf("the caller is %+v, this process %+v", who, LocalOperator())
+	if who != LocalAdministrator() || who.From != "local" || who.Name == "" {
+		t.Errorf("the caller is %+v, this process %+v", who, LocalAdministrator())
 	}
 }
 

@@ -139,12 +139,12 @@ func TestConfirmation(t *testing.T) {
 		{"partition", "partition create -p x", "partition delete -p x", "partition show -p x"},
 	} {
 		s.ok(test.make)
-		for _, answer := range []string{"quit", "", "yes", "Proceed", "proceed now"} {
+		for _, answer := range []string{"quit", "", "yes", "proceeds", "proceed now"} {
 			s.fails("Command failed", test.remove, []string{answer}, "CAUTION: Are you sure you wish to delete", "not confirmed; nothing was changed")
 		}
 		s.fails("Command failed", test.remove, nil, "nobody is there")
 		s.ok(test.there)
-		s.ok(test.remove, "proceed")
+		s.ok(test.remove, " Proceed ")
 		if want := fmt.Sprintf("Type 'proceed' to delete the %s, or 'quit' to quit now.\n> ", test.what); len(s.term.prompts) != 1 || s.term.prompts[0] != want {
 			t.Errorf("%s asks %q", test.remove, s.term.prompts)
 		}

@@ -13,6 +13,7 @@ import (
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/partition"
 	"moongate/internal/hsm/store"
+	"moongate/internal/hsm/users"
 )
 
 // The passwords of a test's HSM.
@@ -22,7 +23,7 @@ const (
 	cuPassword = "cu-password"
 )
 
-var operator = partition.Operator{Name: "tester", From: "here"}
+var operator = Administrator{partition.Operator{Name: "tester", From: "here"}, users.RoleConsole}
 
 // newAppliance makes an HSM on disk, initialised and empty.
 func newAppliance(t *testing.T) *Appliance {
