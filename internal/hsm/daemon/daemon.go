@@ -240,11 +240,15 @@ func (a *Appliance) open(opts Options) error {
 	return err
 }
 
-// Close closes the audit log, then the store.
+// Close has the HSM write what it keeps in memory, closes the audit log, then
+// the store.
 func (a *Appliance) Close() error {
 	var err error
+	if a.HSM != nil {
+		err = a.HSM.Close()
+	}
 	if a.Journal != nil {
-		err = a.Journal.Close()
+		err = errors.Join(err, a.Journal.Close())
 	}
 	return errors.Join(err, a.store.Close(), handBack(a.files.dir))
 }
