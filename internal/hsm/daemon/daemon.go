@@ -5,11 +5,13 @@ package daemon
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"moongate/client"
@@ -21,6 +23,7 @@ import (
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/partition"
 	"moongate/internal/hsm/store"
+	"moongate/internal/hsm/users"
 )
 
 // InitOptions say what Init makes.
@@ -214,7 +217,7 @@ func Open(opts Options) (*Appliance, error) {
 }
 
 func (a *Appliance) open(opts Options) error {
-	serial, policy, err := partition.Identity(a.store)
+	origin, policy, err := a.identity()
 	if err != nil {
 		return err
 	}
@@ -230,14 +233,45 @@ func (a *Appliance) open(opts Options) error {
 		return err
 	}
 	a.Fingerprint = fingerprintOf(certificate)
-	a.Journal, err = audit.Open(a.AuditDir, audit.Options{
-		Origin: "moongate-hsm/" + serial, Logger: opts.Logger, AcceptLoss: opts.AcceptAuditLoss,
-	})
+	a.Journal, err = audit.Open(a.AuditDir, audit.Options{Origin: origin, Logger: opts.Logger, AcceptLoss: opts.AcceptAuditLoss})
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
+	if a.Users, err = openUsers(a.files.Users(), policy); err != nil {
+		return fmt.Errorf("opening the accounts: %w", err)
+	}
 	a.HSM, err = partition.Open(partition.Options{Store: a.store, Journal: a.Journal, Logger: opts.Logger})
 	return err
+}
+
+// identity returns the audit log's name and the cryptography that is allowed.
+// An HSM that was zeroized has lost both with everything else: its log keeps
+// the name that it has, and the process's mode decides.
+func (a *Appliance) identity() (string, mech.Policy, error) {
+	verifier, err := audit.ReadVerifierKey(a.AuditDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", mech.Policy{}, fmt.Errorf("reading the audit log's name: %w", err)
+	}
+	origin, _, _ := strings.Cut(verifier, "+")
+	serial, policy, err := partition.Identity(a.store)
+	switch {
+	case object.CodeOf(err) == object.ErrNotInitialized && origin != "":
+		return origin, mech.Policy{FIPS: fips140.Enabled()}, nil
+	case err != nil:
+		return "", mech.Policy{}, err
+	case origin == "":
+		origin = "moongate-hsm/" + serial
+	}
+	return origin, policy, nil
+}
+
+// openUsers reads the accounts; where there is no file, nobody has one yet.
+func openUsers(path string, policy mech.Policy) (*users.Users, error) {
+	u, err := users.Open(path, users.Options{Policy: policy})
+	if errors.Is(err, fs.ErrNotExist) {
+		return users.Create(path, users.Options{Policy: policy})
+	}
+	return u, err
 }
 
 // Close has the HSM write what it keeps in memory, closes the audit log, then

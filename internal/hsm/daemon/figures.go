@@ -21,6 +21,11 @@ func (d *served) Figures() adminshell.Figures {
 		AuditBytes: treeSize(d.appliance.files.Audit()),
 		FreeBytes:  freeBytes(d.appliance.files.dir),
 	}
+	if g := d.ntls.get(); g != nil {
+		s := g.server.Stats()
+		f.Connections, f.Sessions, f.Queued, f.InFlight = s.Connections, s.Sessions, s.Queued, s.InFlight
+		f.Operations, f.Failed = s.Operations, s.Failed
+	}
 	f.Records = uint64(d.appliance.Journal.Len())
 	if info, err := os.Stat(d.appliance.files.checkpoints()); err == nil {
 		f.Checkpoint = info.ModTime()

@@ -20,8 +20,9 @@ import (
 // ntls serves the client protocol, and can be stopped and begun anew while the
 // rest of the HSM goes on: with another certificate, or at another address.
 type ntls struct {
-	options server.Options // Certificate and Registerer are set for each server
+	options server.Options // Certificate, Registerer and Serial are set for each server
 	load    func() (tls.Certificate, error)
+	serial  func() string
 
 	requests chan restart
 
@@ -43,8 +44,8 @@ type restart struct {
 	done   chan error
 }
 
-func newNTLS(options server.Options, load func() (tls.Certificate, error)) *ntls {
-	return &ntls{options: options, load: load, requests: make(chan restart)}
+func newNTLS(options server.Options, load func() (tls.Certificate, error), serial func() string) *ntls {
+	return &ntls{options: options, load: load, serial: serial, requests: make(chan restart)}
 }
 
 // open makes the next generation; it listens when open returns.
@@ -55,7 +56,7 @@ func (n *ntls) open(ctx context.Context, listen string) (*generation, error) {
 	}
 	g := &generation{certificate: certificate, metrics: prometheus.NewRegistry()}
 	options := n.options
-	options.Certificate = certificate
+	options.Certificate, options.Registerer, options.Serial = certificate, g.metrics, n.serial()
 	if g.server, err = server.New(options); err != nil {
 		return nil, err
 	}

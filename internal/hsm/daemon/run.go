@@ -24,11 +24,12 @@ func Run(ctx context.Context, opts Options) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 
 	n := newNTLS(server.Options{
-		Backend: backend{a.HSM}, Serial: a.HSM.Serial(), Software: "moongate-hsm " + opts.Version, Logger: opts.Logger,
+		Backend: backend{a.HSM, a.Journal}, Software: "moongate-hsm " + opts.Version, Logger: opts.Logger,
 		MaxConnections: opts.Connections, MaxSessions: opts.Sessions,
-	}, a.files.loadCertificate)
+	}, a.files.loadCertificate, a.HSM.Serial)
 	a.HSM.OnDisconnect(n.disconnect)
 	d := &served{appliance: a, ntls: n, started: time.Now(), log: opts.Lines}
+	a.Control = d
 
 	local, err := adminshell.ListenLocal(a.files.Socket())
 	if err != nil {
