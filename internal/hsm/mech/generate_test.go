@@ -66,7 +66,7 @@ func checkWritable(t *testing.T, templates ...object.Template) {
 
 func TestECPairIsComplete(t *testing.T) {
 	t.Parallel()
-	for _, params := range [][]byte{p256, p384} {
+	for _, params := range [][]byte{p256, p384, p521} {
 		label := object.Text(object.AttrLabel, "k")
 		public, private, err := mech.Policy{}.GenerateKeyPair(ecPairGen, ecTemplate(params).With(label), object.New(label, object.Bytes(object.AttrID, []byte{7})))
 		if err != nil {
@@ -105,11 +105,69 @@ func TestECPairIsComplete(t *testing.T) {
 func TestECParamsAreTheirOIDs(t *testing.T) {
 	t.Parallel()
 	for der, oid := range map[string]asn1.ObjectIdentifier{
-		string(p256): {1, 2, 840, 10045, 3, 1, 7}, string(p384): {1, 3, 132, 0, 34},
+		string(p256): {1, 2, 840, 10045, 3, 1, 7}, string(p384): {1, 3, 132, 0, 34}, string(p521): {1, 3, 132, 0, 35},
+		string(ed25519Params): {1, 3, 101, 112}, string(x25519Params): {1, 3, 101, 110},
 	} {
 		if want, err := asn1.Marshal(oid); err != nil || string(want) != der {
 			t.Errorf("%v is %x, %v, want %x", oid, want, err, der)
 		}
+	}
+}
+
+// Ed25519 and X25519 have one curve each, which need not be said, and
+// CKA_EC_POINT is the key's 32 bytes as they are.
+func TestCurve25519PairsAreComplete(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		m                    object.Mechanism
+		keyType              object.KeyType
+		params               []byte
+		sign, derive, verify bool
+	}{
+		{edPairGen, object.KeyEdwards, ed25519Params, true, false, true},
+		{xPairGen, object.KeyMontgomery, x25519Params, false, true, false},
+	} {
+		for _, public := range []object.Template{nil, ecTemplate(test.params)} {
+			p := newPair(t, test.m, public)
+			a, b := p.private.Attributes, p.public.Attributes
+			checkWritable(t, a, b)
+			if a.Bool(object.AttrSign) != test.sign || a.Bool(object.AttrDerive) != test.derive || b.Bool(object.AttrVerify) != test.verify {
+				t.Errorf("%v may: %v and %v", test.keyType, a, b)
+			}
+			if got, _ := b.Get(object.AttrECParams); !bytes.Equal(got, test.params) {
+				t.Errorf("CKA_EC_PARAMS is %x, want %x", got, test.params)
+			}
+			info, _ := b.Get(object.AttrPublicKeyInfo)
+			if got, _ := b.Get(object.AttrECPoint); len(got) != 32 || !bytes.HasSuffix(info, got) || a.Has(object.AttrECPoint) {
+				t.Errorf("CKA_EC_POINT is %x", got)
+			}
+			if typ, _ := a.KeyType(); typ != test.keyType || p.key.Bits() != 256 {
+				t.Errorf("key is %v, want %v", p.key, test.keyType)
+			}
+			signedAndVerified(t, p.key, b)
+		}
+	}
+}
+
+func TestGenericSecretIsComplete(t *testing.T) {
+	t.Parallel()
+	for _, size := range []uint64{mech.MinGeneric, 33, mech.MaxGeneric} {
+		material, err := mech.Policy{}.GenerateKey(genericGen, aesTemplate(size).With(object.Bool(object.AttrSign, true)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ, _ := material.Attributes.KeyType()
+		n, _ := material.Attributes.Number(object.AttrValueLen)
+		if typ != object.KeyGeneric || n != size || uint64(len(material.Secret)) != size || !material.Attributes.Bool(object.AttrLocal) {
+			t.Errorf("%d bytes: %v", len(material.Secret), material.Attributes)
+		}
+		if key := parse(t, material); key.Bits() != 8*int(size) {
+			t.Errorf("key of %d bytes is %v", size, key)
+		}
+	}
+	for _, size := range []uint64{0, mech.MinGeneric - 1, mech.MaxGeneric + 1, 1 << 61, 1 << 63} {
+		_, err := mech.Policy{}.GenerateKey(genericGen, aesTemplate(size))
+		wantCode(t, "another size", err, object.ErrKeySize)
 	}
 }
 

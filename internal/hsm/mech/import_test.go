@@ -26,12 +26,17 @@ import (
 // importPrivate takes PKCS#8 in through a wrapping key.
 func importPrivate(tb testing.TB, keyType object.KeyType, der []byte, extra ...object.Attribute) (mech.KeyMaterial, error) {
 	tb.Helper()
+	return importWith(tb, mech.Policy{}, keyType, der, extra...)
+}
+
+func importWith(tb testing.TB, p mech.Policy, keyType object.KeyType, der []byte, extra ...object.Attribute) (mech.KeyMaterial, error) {
+	tb.Helper()
 	value := bytes.Repeat([]byte{9}, 32)
 	block, err := aes.NewCipher(value)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	wrapping := secretKey(tb, mech.Policy{}, object.KeyAES, value)
+	wrapping := secretKey(tb, p, object.KeyAES, value)
 	template := usedFor(object.ClassPrivateKey, keyType).Merge(object.New(extra...))
 	return wrapping.Unwrap(kwp, mech.KWPWrap(block, der), template)
 }

@@ -1,17 +1,24 @@
-// Package mech does an HSM's cryptography: it makes keys, and signs, decrypts,
-// encrypts, wraps and unwraps with them. Names and semantics are those of
-// PKCS#11 v3.1 (OASIS) and its mechanisms specification. Everything here is a
+// Package mech does an HSM's cryptography: it makes, imports and derives keys,
+// and signs, verifies, encrypts, decrypts, wraps and unwraps with them. Names
+// and semantics are those of PKCS#11 v3.1 (OASIS). Everything here is a
 // function of key bytes and random bytes: no I/O, no clock, no sessions, no
 // permissions. Who may use a key for what (CKA_SIGN and its like, see
-// [Function.Required]) is asked and answered before a call comes here.
+// [Function.Required]), and whether a key may leave (CKA_EXTRACTABLE), is asked
+// and answered before a call comes here. The table of mechanisms is in rows.go,
+// and in docs/mechanisms.md with what was decided for each.
 //
 // One [Policy] governs a whole HSM. It makes keys ([Policy.GenerateKeyPair],
 // [Policy.GenerateKey]) and turns stored ones into usable ones
-// ([Policy.ParseKey]); a [Key] keeps the policy that parsed it, so that no
-// operation escapes it:
+// ([Policy.ParseKey], [Policy.ParsePublic]); a [Key] keeps the policy that
+// parsed it, so that no operation escapes it:
 //
 //	key, err := policy.ParseKey(attributes, secret)
 //	signature, err := key.Sign(object.Mechanism{Type: object.MechECDSA}, digest)
+//
+// New objects come out as [KeyMaterial], from generation, [Key.Unwrap] and
+// [Key.Derive]; a public key that was made elsewhere gets its attributes from
+// [Policy.CompletePublic]. They all check the caller's template in one way, and
+// a key has one kind of use (object.Template.CheckUses).
 //
 // Every refusal is an *object.Error whose detail names the field and the fix.
 //
