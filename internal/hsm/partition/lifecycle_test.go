@@ -113,19 +113,6 @@ func TestLoginThatNobodyWaitsForIsNotCounted(t *testing.T) {
 	w.officer()
 }
 
-// TestClockSetBackDoesNotLockTheOfficerOut: the wait after wrong passwords is
-// never longer than it was meant to be.
-func TestClockSetBackDoesNotLockTheOfficerOut(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for range officerFreeAttempts {
-		_, err := w.AuthenticateOfficer(t.Context(), operator, []byte("not the password"))
-		wantCode(t, err, object.ErrPINIncorrect)
-	}
-	w.clock.advance(-365 * 24 * time.Hour)
-	w.officer()
-}
-
 func TestLogoutIsRecordedWithItsRole(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

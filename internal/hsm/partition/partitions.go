@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/store"
 )
@@ -20,8 +22,13 @@ type partition struct {
 	label, serial string
 	created       time.Time
 
-	// policies are those that were set; it is replaced as a whole.
+	// gates admit one password check of a role at a time, see attempts.
+	gates map[object.Role]*semaphore.Weighted
+
+	// policies are those that were set; it is replaced as a whole. deciding is
+	// held while one is set.
 	policies atomic.Pointer[map[object.PolicyID]uint64]
+	deciding sync.Mutex
 
 	// changes admits one change at a time, so that memory follows the store
 	// in the store's order.
@@ -44,13 +51,25 @@ type partition struct {
 
 // PartitionStatus describes a partition to an administrator.
 type PartitionStatus struct {
-	ID      object.ID    `json:"id"`
-	Label   string       `json:"label"`
-	Serial  string       `json:"serial"`
-	Created time.Time    `json:"created"`
-	Active  bool         `json:"active"`
-	Roles   []RoleStatus `json:"roles"`
-	Clients []string     `json:"clients"`
+	ID      object.ID `json:"id"`
+	Label   string    `json:"label"`
+	Serial  string    `json:"serial"`
+	Created time.Time `json:"created"`
+	// Active: the partition's key is in memory.
+	Active   bool           `json:"active"`
+	Roles    []RoleStatus   `json:"roles"`
+	Policies []PolicyStatus `json:"policies"`
+	Clients  []string       `json:"clients"`
+}
+
+// PolicyStatus describes a policy of a partition.
+type PolicyStatus struct {
+	Name    string `json:"name"`
+	Value   uint64 `json:"value"`
+	Default uint64 `json:"default"`
+	// Text is the value as people read it: on, off, or a number.
+	Text string `json:"text"`
+	Help string `json:"help"`
 }
 
 // RoleStatus describes a role of a partition.
@@ -76,7 +95,10 @@ func (h *HSM) loadPartitions(tx *store.Tx) error {
 }
 
 func newPartition(record *partitionRecord) *partition {
-	p := &partition{id: record.ID, label: record.Label, serial: record.Serial, created: record.Created}
+	p := &partition{id: record.ID, label: record.Label, serial: record.Serial, created: record.Created, gates: map[object.Role]*semaphore.Weighted{}}
+	for _, role := range partitionRoles {
+		p.gates[role] = newGate()
+	}
 	p.policies.Store(&record.Policies)
 	return p
 }
@@ -94,19 +116,17 @@ func (h *HSM) partitionNamed(name string) (*partition, error) {
 // CreatePartition makes an empty partition whose roles have no password yet.
 func (o *Officer) CreatePartition(ctx context.Context, label string) error {
 	h := o.h
-	return h.administer(ctx, o.who, "partition.create", label, func() error {
+	return o.exclusively(ctx, "partition.create", label, func() error {
 		if err := checkName("partition", label); err != nil {
 			return err
 		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
 		if _, err := h.partitionNamed(label); err == nil {
 			return object.Errorf(object.ErrExists, "there is a partition %q already; choose another label", label)
 		}
 		if len(h.partitions) >= MaxPartitions {
 			return object.Errorf(object.ErrBusy, "%d partitions, and no more fit; delete one first", len(h.partitions))
 		}
-		record := partitionRecord{ID: object.NewID(), Label: label, Serial: newSerial(), Created: h.now().UTC(), Roles: map[string]*roleRecord{}}
+		record := partitionRecord{ID: object.NewID(), Label: label, Serial: NewSerial(), Created: h.now().UTC(), Roles: map[string]*roleRecord{}}
 		err := h.store.Update(func(tx *store.Tx) error {
 			if err := tx.CreatePartition(record.ID); err != nil {
 				return err
@@ -125,9 +145,7 @@ func (o *Officer) CreatePartition(ctx context.Context, label string) error {
 // clients that it was assigned to, and ends their connections.
 func (o *Officer) DeletePartition(ctx context.Context, name string) error {
 	h := o.h
-	return h.administer(ctx, o.who, "partition.delete", name, func() error {
-		h.mu.Lock()
-		defer h.mu.Unlock()
+	return o.exclusively(ctx, "partition.delete", name, func() error {
 		p, err := h.partitionNamed(name)
 		if err != nil {
 			return err
@@ -160,53 +178,15 @@ func (o *Officer) DeletePartition(ctx context.Context, name string) error {
 	})
 }
 
-// InitCryptoOfficer gives a partition its Crypto Officer, and with the role
-// the key that its objects will be sealed under. It is done once: a second
-// time would lose every key.
-func (o *Officer) InitCryptoOfficer(ctx context.Context, name string, pw []byte) error {
-	h := o.h
-	return h.administer(ctx, o.who, "role.init", name+" co", func() error {
-		id, err := h.idOf(name)
-		if err != nil {
-			return err
-		}
-		key := store.NewPartitionKey()
-		defer clear(key[:])
-		role, err := h.seal(id, object.RoleCryptoOfficer, key, pw)
-		if err != nil {
-			return err
-		}
-		return h.putRole(id, object.RoleCryptoOfficer, role, false)
-	})
-}
-
-// UnlockRole sets a role's count of wrong passwords back to zero.
-func (o *Officer) UnlockRole(ctx context.Context, name string, role object.Role) error {
-	h := o.h
-	return h.administer(ctx, o.who, "role.unlock", name+" "+role.String(), func() error {
-		if err := checkRole(role); err != nil {
-			return err
-		}
-		id, err := h.idOf(name)
-		if err != nil {
-			return err
-		}
-		return h.store.Update(func(tx *store.Tx) error {
-			record, r, err := loadRole(tx, id, role)
-			if err != nil {
-				return err
-			}
-			r.Password.Failures, r.Password.Last = 0, time.Time{}
-			return save(tx, kindPartition, partitionKey(id), record)
-		})
-	})
-}
-
 // InitCryptoUser gives a partition its Crypto User, by the Crypto Officer's
 // password. A Crypto User that exists gets the new password.
 func (h *HSM) InitCryptoUser(ctx context.Context, who Operator, name string, officer, user []byte) error {
 	return h.administer(ctx, who, "role.init", name+" cu", func() error {
-		return h.reseal(ctx, name, object.RoleCryptoOfficer, officer, object.RoleCryptoUser, user)
+		p, err := h.find(name)
+		if err != nil {
+			return err
+		}
+		return h.reseal(ctx, operatorPrefix+who.Name, p, object.RoleCryptoOfficer, officer, object.RoleCryptoUser, user)
 	})
 }
 
@@ -216,63 +196,51 @@ func (h *HSM) ChangePassword(ctx context.Context, who Operator, name string, rol
 		if err := checkRole(role); err != nil {
 			return err
 		}
-		return h.reseal(ctx, name, role, old, role, fresh)
-	})
-}
-
-// reseal opens the partition's key as one role and seals it for another.
-func (h *HSM) reseal(ctx context.Context, name string, opener object.Role, opening []byte, role object.Role, fresh []byte) error {
-	if err := checkPassword(fresh); err != nil {
-		return err
-	}
-	id, err := h.idOf(name)
-	if err != nil {
-		return err
-	}
-	key, err := h.openRole(ctx, id, opener, opening)
-	if err != nil {
-		return err
-	}
-	defer clear(key[:])
-	sealed, err := h.seal(id, role, key, fresh)
-	if err != nil {
-		return err
-	}
-	return h.putRole(id, role, sealed, true)
-}
-
-func (h *HSM) putRole(id object.ID, role object.Role, r *roleRecord, replace bool) error {
-	return h.store.Update(func(tx *store.Tx) error {
-		record, err := loadPartition(tx, id)
+		p, err := h.find(name)
 		if err != nil {
 			return err
 		}
-		if record.Roles[role.String()] != nil && !replace {
-			return object.Errorf(object.ErrExists, "%v of partition %s has a password; it is changed with the old one, by `role changePw -partition %s -role %v`",
-				role, record.Label, record.Label, role)
-		}
-		if record.Roles == nil {
-			record.Roles = map[string]*roleRecord{}
-		}
-		record.Roles[role.String()] = r
-		return save(tx, kindPartition, partitionKey(id), record)
+		return h.reseal(ctx, operatorPrefix+who.Name, p, role, old, role, fresh)
 	})
 }
 
-func (h *HSM) idOf(name string) (object.ID, error) {
+// find returns a partition by label or serial number.
+func (h *HSM) find(name string) (*partition, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	p, err := h.partitionNamed(name)
+	if err := h.ready(); err != nil {
+		return nil, err
+	}
+	return h.partitionNamed(name)
+}
+
+func (h *HSM) idOf(name string) (object.ID, error) {
+	p, err := h.find(name)
 	if err != nil {
 		return object.ID{}, err
 	}
 	return p.id, nil
 }
 
+func (h *HSM) byID(id object.ID) (*partition, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if err := h.ready(); err != nil {
+		return nil, err
+	}
+	if p := h.partitions[id]; p != nil {
+		return p, nil
+	}
+	return nil, errGone
+}
+
 // Partitions lists every partition, by label.
 func (h *HSM) Partitions() ([]PartitionStatus, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	if err := h.ready(); err != nil {
+		return nil, err
+	}
 	records := make(map[*partition]*partitionRecord, len(h.partitions))
 	err := h.store.View(func(tx *store.Tx) error {
 		for _, p := range h.partitions {
@@ -314,15 +282,27 @@ func (h *HSM) Partition(name string) (PartitionStatus, error) {
 	return PartitionStatus{}, err
 }
 
+// partitionRoles are the roles of a partition, in the order of their numbers.
+var partitionRoles = []object.Role{object.RoleCryptoOfficer, object.RoleCryptoUser, object.RolePartitionOfficer}
+
+func (r *partitionRecord) status(role object.Role) object.RoleStatus {
+	s := object.RoleStatus{Role: role}
+	if there := r.Roles[role.String()]; there != nil {
+		s.Initialized, s.Failures, s.Locked = true, there.Password.Failures, there.locked()
+	}
+	return s
+}
+
 // describe needs mu.
 func (h *HSM) describe(p *partition, record *partitionRecord) PartitionStatus {
 	s := PartitionStatus{ID: p.id, Label: p.label, Serial: p.serial, Created: p.created, Active: p.active()}
-	for _, role := range both {
-		status := RoleStatus{Role: role.String()}
-		if r := record.Roles[role.String()]; r != nil {
-			status.Initialized, status.Failures, status.Locked = true, r.Password.Failures, r.Password.Failures >= maxFailures
-		}
-		s.Roles = append(s.Roles, status)
+	for _, role := range partitionRoles {
+		r := record.status(role)
+		s.Roles = append(s.Roles, RoleStatus{role.String(), r.Initialized, r.Failures, r.Locked})
+	}
+	for _, info := range object.Policies() {
+		v := p.policy(info.ID)
+		s.Policies = append(s.Policies, PolicyStatus{info.Name, v, info.Default, info.Format(v), info.Help})
 	}
 	for _, c := range h.clientsOf(p.id) {
 		s.Clients = append(s.Clients, c.Name)

@@ -15,6 +15,7 @@ import (
 // Kinds of administrative records in the store; each is JSON, sealed there.
 const (
 	kindHSM       = "hsm"       // one, id "hsm"
+	kindAppliance = "appliance" // one, id "appliance"
 	kindPartition = "partition" // by the partition's ID
 	kindClient    = "client"    // by the client's name
 )
@@ -31,8 +32,29 @@ type hsmRecord struct {
 	// what a right password derives.
 	Officer  password `json:"officer"`
 	Verifier []byte   `json:"verifier"`
+	// Attempts counts wrong passwords of the Security Officer in a row, those
+	// included whose check did not end. (Officer.Failures is of an older
+	// version, which did not zeroize: it is read by nobody.)
+	Attempts int `json:"so_attempts,omitempty"`
+	// Zeroizing: the HSM is to be zeroized when it is opened next.
+	Zeroizing bool `json:"zeroizing,omitempty"`
+	// Auditor is there once it has a password.
+	Auditor *auditorRecord `json:"auditor,omitempty"`
 	// Domain is the secret that HSMs of one domain share: 32 bytes.
 	Domain []byte `json:"domain,omitempty"`
+}
+
+// auditorRecord is the Auditor. It opens no key, as the Security Officer.
+type auditorRecord struct {
+	// ID is another one whenever the Security Officer makes the Auditor anew.
+	ID       object.ID `json:"id"`
+	Password password  `json:"password"`
+	Verifier []byte    `json:"verifier"`
+}
+
+// applianceRecord is what an HSM keeps through its zeroization.
+type applianceRecord struct {
+	Serial string `json:"serial"`
 }
 
 // partitionRecord is one partition and its roles.
@@ -45,6 +67,8 @@ type partitionRecord struct {
 	Roles map[string]*roleRecord `json:"roles"`
 	// Policies holds those that were set.
 	Policies map[object.PolicyID]uint64 `json:"policies,omitempty"`
+	// Escrow is there while PolicyOfficerReset is on.
+	Escrow *escrow `json:"escrow,omitempty"`
 }
 
 // roleRecord is a role's password: the partition's key sealed under what the

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"slices"
+	"strings"
 
 	"moongate/internal/hsm/object"
 )
@@ -24,6 +25,15 @@ const (
 	actDecrypt  action = "key.decrypt"
 	actWrap     action = "key.wrap"
 	actRandom   action = "random"
+
+	actStatus         action = "partition.status"
+	actInitPartition  action = "partition.init"
+	actInitRole       action = "role.init"
+	actResetRole      action = "role.reset"
+	actUnlockRole     action = "role.unlock"
+	actChangePassword action = "role.password"
+	actSetPolicy      action = "partition.policy"
+	actDeactivate     action = "partition.deactivate"
 )
 
 // grant is who may do an action, and what the key acted on must allow.
@@ -35,10 +45,13 @@ type grant struct {
 var (
 	officer = []object.Role{object.RoleCryptoOfficer}
 	both    = []object.Role{object.RoleCryptoOfficer, object.RoleCryptoUser}
+	admin   = []object.Role{object.RolePartitionOfficer}
+	admins  = []object.Role{object.RoleCryptoOfficer, object.RolePartitionOfficer}
+	anybody = []object.Role{object.RoleNone, object.RoleCryptoOfficer, object.RoleCryptoUser, object.RolePartitionOfficer}
 )
 
-// grants is the whole of what roles may do to a partition's objects. What is
-// not here is refused.
+// grants is the whole of what roles may do to a partition and its objects. What
+// is not here is refused.
 var grants = map[action]grant{
 	actGenerate: {officer, 0},
 	actUnwrap:   {officer, object.AttrUnwrap},
@@ -54,6 +67,57 @@ var grants = map[action]grant{
 	actVerify:   {both, object.AttrVerify},
 	actEncrypt:  {both, object.AttrEncrypt},
 	actDecrypt:  {both, object.AttrDecrypt},
+
+	actStatus:         {anybody, 0},
+	actInitPartition:  {anybody, 0}, // of a partition that is nobody's yet
+	actInitRole:       {admins, 0},
+	actResetRole:      {admins, 0},
+	actUnlockRole:     {admin, 0},
+	actChangePassword: {anybody, 0}, // by the old one
+	actSetPolicy:      {admin, 0},
+	actDeactivate:     {admins, 0},
+}
+
+// targets narrows the grants of acts on a role: which, by whom. A role's
+// password is changed by itself, or by nobody in particular who knows it.
+var targets = map[action]map[object.Role][]object.Role{
+	actInitRole: {
+		object.RoleCryptoOfficer:    {object.RoleCryptoUser},
+		object.RolePartitionOfficer: {object.RoleCryptoOfficer},
+	},
+	actResetRole: {
+		object.RoleCryptoOfficer:    {object.RoleCryptoUser},
+		object.RolePartitionOfficer: {object.RoleCryptoOfficer, object.RoleCryptoUser},
+	},
+	actUnlockRole: {
+		object.RolePartitionOfficer: {object.RoleCryptoOfficer, object.RoleCryptoUser},
+	},
+	actChangePassword: {
+		object.RoleNone:             partitionRoles,
+		object.RoleCryptoOfficer:    {object.RoleCryptoOfficer},
+		object.RoleCryptoUser:       {object.RoleCryptoUser},
+		object.RolePartitionOfficer: {object.RolePartitionOfficer},
+	},
+}
+
+// permitOn is permit for an act on a role of the partition.
+func permitOn(role object.Role, act action, target object.Role) error {
+	if err := permit(role, act, nil); err != nil {
+		return err
+	}
+	if slices.Contains(targets[act][role], target) {
+		return nil
+	}
+	var able []string
+	for _, r := range partitionRoles {
+		if slices.Contains(targets[act][r], target) {
+			able = append(able, r.Title())
+		}
+	}
+	if able == nil {
+		return object.Errorf(object.ErrUserType, "%s of role %v is done by nobody here", act, target)
+	}
+	return object.Errorf(object.ErrUserType, "%s of the %s needs the %s; this session is logged in as %v", act, target.Title(), strings.Join(able, " or the "), role)
 }
 
 // permit says yes (nil) or no to a role that would do an action, on a key with
@@ -63,12 +127,17 @@ func permit(role object.Role, act action, key object.Template) error {
 	switch {
 	case !known:
 		return object.Errorf(object.ErrNotSupported, "%s", act)
+	case slices.Contains(g.roles, role):
+		if g.attribute != 0 && key != nil && !key.Bool(g.attribute) {
+			return object.Errorf(object.ErrKeyNotPermitted, "the key's %v is false", g.attribute)
+		}
+		return nil
 	case role == object.RoleNone:
 		return object.Errorf(object.ErrNotLoggedIn, "%s needs a login to the partition", act)
-	case !slices.Contains(g.roles, role):
-		return object.Errorf(object.ErrUserType, "%s needs the Crypto Officer; this session is logged in as %v", act, role)
-	case g.attribute != 0 && key != nil && !key.Bool(g.attribute):
-		return object.Errorf(object.ErrKeyNotPermitted, "the key's %v is false", g.attribute)
 	}
-	return nil
+	able := make([]string, len(g.roles))
+	for i, r := range g.roles {
+		able[i] = r.Title()
+	}
+	return object.Errorf(object.ErrUserType, "%s needs the %s; this session is logged in as %v", act, strings.Join(able, " or the "), role)
 }

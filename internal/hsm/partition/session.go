@@ -13,10 +13,12 @@ import (
 type Session struct {
 	h              *HSM
 	p              *partition
+	a              *Attachment
 	client, remote string
 
-	mu     sync.Mutex // guards role and closed
+	mu     sync.Mutex // guards what follows
 	role   object.Role
+	by     authority // of a Partition Security Officer
 	closed bool
 }
 
@@ -25,10 +27,13 @@ func (s *Session) Info() object.PartitionInfo {
 	return object.PartitionInfo{Label: s.p.label, Serial: s.p.serial}
 }
 
-// Login opens the session for a role. The Security Officer does not log in
-// here: who could reach it over the network could lock it.
+// Login opens the session for a role. The Security Officer and the Auditor do
+// not log in here: who could reach them over the network could lock them.
 func (s *Session) Login(ctx context.Context, op object.OperationID, role object.Role, pw []byte) error {
-	err := s.login(ctx, role, pw)
+	err, recorded := refusalOf(s.login(ctx, role, pw))
+	if !recorded {
+		return err
+	}
 	event := s.event("login", op)
 	event.Kind, event.Role, event.Outcome, event.Detail = audit.Login, role.String(), outcome(err), detail(err)
 	if jerr := s.h.journal.AppendDurable(context.WithoutCancel(ctx), event); jerr != nil {
@@ -47,23 +52,60 @@ func (s *Session) login(ctx context.Context, role object.Role, pw []byte) error 
 	if err := checkRole(role); err != nil {
 		return err
 	}
+	if err := s.free(); err != nil {
+		return err
+	}
+	var by authority
+	if !usesKeys(role) {
+		var err error
+		if by, err = s.h.openOfficer(ctx, s.client, s.p, pw); err != nil {
+			return err
+		}
+	} else if again, err := s.rejoin(role, pw); err != nil {
+		return err
+	} else if !again {
+		o, err := s.h.openRole(ctx, s.client, s.p, role, pw)
+		if err != nil {
+			return err
+		}
+		if err := s.p.activate(s.h, o.key); err != nil {
+			return err
+		}
+		s.a.logins.remember(roleOf{s.p.id, role}, pw, o.salt)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.freeLocked(); err != nil { // another login was faster, or Close
+		s.give(role, &by)
+		return err
+	}
+	s.role, s.by = role, by
+	return nil
+}
+
+// free refuses where there is nothing to log in to.
+func (s *Session) free() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.freeLocked()
+}
+
+func (s *Session) freeLocked() error {
 	switch {
 	case s.closed:
 		return object.Errorf(object.ErrSessionHandle, "the session was closed")
 	case s.role != object.RoleNone:
 		return object.Errorf(object.ErrUserAlreadyLoggedIn, "this session is logged in as %v", s.role)
 	}
-	key, err := s.h.openRole(ctx, s.p.id, role, pw)
-	if err != nil {
-		return err
-	}
-	if err := s.p.activate(s.h, key); err != nil {
-		return err
-	}
-	s.role = role
 	return nil
+}
+
+// give gives back what a login took.
+func (s *Session) give(role object.Role, by *authority) {
+	if usesKeys(role) {
+		s.p.deactivate(false)
+	}
+	by.wipe()
 }
 
 // Logout takes the session back to before its login.
@@ -72,17 +114,28 @@ func (s *Session) Logout(ctx context.Context, op object.OperationID) error {
 	if role == object.RoleNone {
 		return object.Errorf(object.ErrNotLoggedIn, "there is nothing to log out from")
 	}
-	event := s.event("logout", op)
-	event.Kind, event.Role, event.Outcome = audit.Login, role.String(), audit.OK
-	if err := s.h.journal.AppendDurable(context.WithoutCancel(ctx), event); err != nil {
+	if err := s.h.journal.AppendDurable(context.WithoutCancel(ctx), s.logout(op, role, "")); err != nil {
 		return unrecorded(err)
 	}
 	return nil
 }
 
-// Close ends the session; it is logged out if it was logged in.
+// Close ends the session. If it was logged in that is recorded as a logout,
+// which nobody waits for: it is written, and on the disk with the next records.
 func (s *Session) Close() {
-	s.leave(true)
+	role := s.leave(true)
+	if role == object.RoleNone {
+		return
+	}
+	if err := s.h.journal.Append(s.logout(object.OperationID{}, role, "the session ended")); err != nil {
+		s.h.log.Error("a logout is not recorded", "role", role, "partition", s.p.label, "client", s.client, "err", err)
+	}
+}
+
+func (s *Session) logout(op object.OperationID, role object.Role, about string) audit.Event {
+	event := s.event("logout", op)
+	event.Kind, event.Role, event.Outcome, event.Detail = audit.Login, role.String(), audit.OK, about
+	return event
 }
 
 // leave takes the session back to before its login, for good where it is
@@ -94,7 +147,7 @@ func (s *Session) leave(closed bool) object.Role {
 	role := s.role
 	if role != object.RoleNone {
 		s.role = object.RoleNone
-		s.p.deactivate(false)
+		s.give(role, &s.by)
 	}
 	return role
 }

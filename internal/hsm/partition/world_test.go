@@ -63,10 +63,9 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: time.Now()}}
 	w.openStore()
-	must(t, Initialize(w.store, "lab", soPassword, mech.Policy{}, w.clock.Now()))
-	w.hasten()
 	w.open()
 	t.Cleanup(w.close)
+	must(t, w.Initialize(t.Context(), operator, InitOptions{Label: "lab", Officer: soPassword}))
 	o := w.officer()
 	must(t, o.CreatePartition(t.Context(), "p"))
 	must(t, o.InitCryptoOfficer(t.Context(), "p", coPassword))
@@ -79,9 +78,10 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) openStore() {
-	root, err := store.LoadOrCreateRootKey(filepath.Join(w.dir, "device.key"))
+	path := filepath.Join(w.dir, "device.key")
+	root, err := store.LoadOrCreateRootKey(path)
 	must(w.t, err)
-	w.store, err = store.Open(w.dir, root, store.Options{})
+	w.store, err = store.Open(w.dir, root, store.Options{KeyFile: store.PlainKeyFile(path)})
 	must(w.t, err)
 }
 
@@ -114,22 +114,6 @@ func quickKDF(p mech.Policy) mech.KDF {
 	return kdf
 }
 
-// hasten makes the Security Officer's derivation as cheap as the others'.
-func (w *world) hasten() {
-	must(w.t, w.store.Update(func(tx *store.Tx) error {
-		var record hsmRecord
-		if err := load(tx, kindHSM, kindHSM, &record); err != nil {
-			return err
-		}
-		var err error
-		record.Officer.KDF = quickKDF(mech.Policy{})
-		if record.Verifier, err = officerVerifier(record.Officer.KDF, soPassword); err != nil {
-			return err
-		}
-		return save(tx, kindHSM, kindHSM, &record)
-	}))
-}
-
 // restart closes everything and reads it back from disk.
 func (w *world) restart() {
 	w.close()
@@ -142,6 +126,12 @@ func (w *world) officer() *Officer {
 	o, err := w.AuthenticateOfficer(w.t.Context(), operator, soPassword)
 	must(w.t, err)
 	return o
+}
+
+// fail tries a wrong password as the role, after any delay.
+func (w *world) fail(role object.Role) error {
+	w.clock.advance(maxDelay)
+	return w.session(object.RoleNone).Login(w.t.Context(), newOp(), role, []byte("not the password"))
 }
 
 // session opens a session on p and logs in; RoleNone does not.
