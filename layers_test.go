@@ -48,7 +48,8 @@ var layers = map[string][]string{
 	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "internal/sshd", "internal/syslog", "client"},
 
 	// The client of an HSM: what any Go program may use.
-	"client": {"internal/hsm/wire", "internal/hsm/object"},
+	// durable for the audit checkpoint that it remembers.
+	"client": {"internal/hsm/wire", "internal/hsm/object", "internal/durable"},
 
 	// The gateway. flow holds the data plane's words; intercept knows no
 	// certificate store and no HSM, only a flow.Certifier.

@@ -82,7 +82,7 @@ func (c *Client) try(p patience, op wire.Op, operation OperationID, fill body) (
 				return nil, err
 			}
 		case isRefusal(err) || op.Repeatable():
-			return nil, stageError(StageRequest, err)
+			return nil, stageError(stageOf(err), err)
 		default:
 			return nil, stageError(StageRequest, &OutcomeUnknownError{Call: op.String(), Operation: operation, Err: err})
 		}

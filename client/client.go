@@ -20,6 +20,8 @@ type Client struct {
 	// logins reach run, which alone logs in.
 	logins chan loginRequest
 
+	noAudit bool // it is in the log that the HSM has no audit log; of run
+
 	// ready is the link to use; nil while there is none. Written by run.
 	ready atomic.Pointer[link]
 

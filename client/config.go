@@ -59,6 +59,17 @@ type Config struct {
 	// at 50 ms and doubles; 0 is 10 s.
 	MaxBackoff time.Duration
 
+	// CheckpointFile is where the last checkpoint of the HSM's audit log is
+	// kept. With it, every connection begins with the proof that the log
+	// continues the one of that checkpoint: an HSM whose past was changed, rolled
+	// back or signed with another key is refused (StageAudit). The first
+	// connection believes the HSM and says so in the log. Empty is no such check.
+	// Several processes may share the file; its directory must be writable.
+	CheckpointFile string
+	// CheckpointInterval is how often a connection that lasts is checked again;
+	// 0 is 5 min.
+	CheckpointInterval time.Duration
+
 	// Software is our name and version in the HSM's log; at most 128 bytes.
 	Software string
 	// Logger receives connections, their ends and their reasons; nil is none.
@@ -69,6 +80,7 @@ type Config struct {
 //
 //	partition = "p1"                   # may be left out if only one is assigned
 //	password-file = "partition.pass"   # optional; first line, mode 0600
+//	audit-checkpoint = "audit.note"    # optional; see Config.CheckpointFile
 //
 //	[server]
 //	address = "hsm.example.com:1792"   # port 1792 may be left out
@@ -81,6 +93,7 @@ type Config struct {
 type configFile struct {
 	Partition    string `toml:"partition"`
 	PasswordFile string `toml:"password-file"`
+	Checkpoint   string `toml:"audit-checkpoint"`
 	Server       struct {
 		Address     string `toml:"address"`
 		Certificate string `toml:"certificate"`
@@ -135,6 +148,9 @@ func LoadConfig(path string) (Config, error) {
 	}
 	if file.PasswordFile != "" {
 		config.Password = PasswordFile(in(file.PasswordFile))
+	}
+	if file.Checkpoint != "" {
+		config.CheckpointFile = in(file.Checkpoint)
 	}
 	return config, nil
 }
@@ -256,6 +272,7 @@ func (c *Config) check() error {
 		{&c.CallTimeout, 30 * time.Second},
 		{&c.KeepAlive, 10 * time.Second},
 		{&c.MaxBackoff, 10 * time.Second},
+		{&c.CheckpointInterval, 5 * time.Minute},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.fallback

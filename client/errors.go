@@ -18,6 +18,7 @@ const (
 	StageTCP        Stage = "tcp"        // the port answers
 	StageTLS        Stage = "tls"        // it is the HSM that we pinned
 	StageRegistered Stage = "registered" // the HSM knows our certificate
+	StageAudit      Stage = "audit"      // the audit log continues the one that we remember
 	StageAssigned   Stage = "assigned"   // the partition is ours to use
 	StageLogin      Stage = "login"      // the password is right
 	StageKey        Stage = "key"        // the key is there and of use
@@ -97,6 +98,17 @@ func stageError(stage Stage, err error) error {
 	return &Error{Stage: stage, Err: err, Fix: fixFor(stage, err)}
 }
 
+// stageOf is the stage of a refusal of a request.
+func stageOf(err error) Stage {
+	switch object.CodeOf(err) {
+	case ErrKeyDate, ErrKeyNotPermitted:
+		return StageKey
+	case ErrDelayed:
+		return StageLogin
+	}
+	return StageRequest
+}
+
 // isCredential reports whether err refuses the password itself, so that trying
 // it again would only bring the role nearer to its lock.
 func isCredential(err error) bool {
@@ -111,11 +123,14 @@ func isCredential(err error) bool {
 // or the file, no more than one sentence, no blame.
 func fixFor(stage Stage, err error) string {
 	var pin *PinError
+	var log *auditError
 	switch code := object.CodeOf(err); {
 	case errors.Is(err, context.Canceled), errors.Is(err, ErrClosed):
 		return ""
 	case errors.As(err, &pin):
 		return "if the HSM got a new certificate, compare the fingerprint with the one it prints and fetch its server.pem again; otherwise this is another server"
+	case errors.As(err, &log):
+		return log.fix
 	case code == ErrVersion:
 		return "bring the older of the two programs up to date"
 	case code == ErrNotRegistered:
@@ -132,6 +147,16 @@ func fixFor(stage Stage, err error) string {
 		return "have the role's password reset on the HSM"
 	case code == ErrPINNotInitialized:
 		return "initialise the role on the HSM"
+	case code == ErrNotInitialized:
+		return "initialise the HSM with `hsm init`"
+	case code == ErrDelayed:
+		return "wait as long as the HSM says before the next password; only then is one looked at"
+	case code == ErrKeyDate:
+		return "set the key's CKA_START_DATE or CKA_END_DATE anew with `cmu setattribute`, or use another key"
+	case code == ErrKeyNotPermitted:
+		return "use a key that was made for this: `cmu getattribute` shows what it may do"
+	case code == ErrPolicy:
+		return "have the Partition Security Officer change the policy, or do it in a way that it allows"
 	}
 	switch stage {
 	case StageName:

@@ -3,35 +3,41 @@ package client
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 
 	"moongate/internal/hsm/object"
-	"moongate/internal/hsm/wire"
 )
 
-// Key is a private key on the HSM. An RSA key is a crypto.Decrypter too; an
-// ECDSA key must not be one (crypto/tls refuses it then), which is why this is
-// an interface with two types behind it. A Key survives reconnects and may be
-// used from many goroutines at once.
+// Key is a private key on the HSM that signs. An RSA key is a crypto.Decrypter
+// too; others must not be one (crypto/tls refuses them then), which is why this
+// is an interface with several types behind it. A Key survives reconnects and
+// may be used from many goroutines at once. X25519 keys do not sign and are no
+// Key: see Client.DeriveECDH.
 //
 // Sign signs a digest of SHA-256, SHA-384 or SHA-512, as opts says. RSA keys
 // sign by PKCS #1 v1.5, or PSS where opts is an *rsa.PSSOptions: a salt length
 // that is Auto or EqualsHash is the digest's. ECDSA signatures are ASN.1.
+// Ed25519 keys sign the message itself, with crypto.Hash(0) for opts, up to
+// MaxMessage bytes (RFC 8032, section 5.1; neither pre-hashed nor with a
+// context).
 //
-// Decrypt, of an RSA key, decrypts the premaster secret of an RSA key exchange,
-// or any short value whose length is known before: opts must be an
-// *rsa.PKCS1v15DecryptOptions with a SessionKeyLen. Where the padding or the
-// length is wrong the answer is random bytes and no error, so that no caller
-// can become a padding oracle (RFC 5246, section 7.4.7.1).
+// Decrypt, of an RSA key, decrypts OAEP where opts is an *rsa.OAEPOptions with
+// SHA-256, SHA-384 or SHA-512, the same for MGF1. It also decrypts the premaster
+// secret of an RSA key exchange, or any short value whose length is known
+// before: opts must be an *rsa.PKCS1v15DecryptOptions with a SessionKeyLen then.
+// Where the padding or the length is wrong the answer is random bytes and no
+// error, so that no caller can become a padding oracle (RFC 5246, section
+// 7.4.7.1).
 //
 // Neither uses its reader: randomness is the HSM's.
 type Key interface {
-	crypto.Signer // Public returns an *rsa.PublicKey or *ecdsa.PublicKey
+	crypto.Signer // Public returns an *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 
 	// ID names the key on the HSM.
 	ID() ID
@@ -63,14 +69,21 @@ type ecdsaKey struct {
 	public *ecdsa.PublicKey
 }
 
+type ed25519Key struct {
+	handle
+	public ed25519.PublicKey
+}
+
 var (
 	_ crypto.Decrypter = (*rsaKey)(nil)
 	_ Key              = (*rsaKey)(nil)
 	_ Key              = (*ecdsaKey)(nil)
+	_ Key              = (*ed25519Key)(nil)
 )
 
-func (k *rsaKey) Public() crypto.PublicKey   { return k.public }
-func (k *ecdsaKey) Public() crypto.PublicKey { return k.public }
+func (k *rsaKey) Public() crypto.PublicKey     { return k.public }
+func (k *ecdsaKey) Public() crypto.PublicKey   { return k.public }
+func (k *ed25519Key) Public() crypto.PublicKey { return k.public }
 
 func (k *rsaKey) WithContext(ctx context.Context) Key {
 	bound := *k
@@ -79,6 +92,12 @@ func (k *rsaKey) WithContext(ctx context.Context) Key {
 }
 
 func (k *ecdsaKey) WithContext(ctx context.Context) Key {
+	bound := *k
+	bound.ctx = ctx
+	return &bound
+}
+
+func (k *ed25519Key) WithContext(ctx context.Context) Key {
 	bound := *k
 	bound.ctx = ctx
 	return &bound
@@ -95,6 +114,25 @@ func (c *Client) Key(ctx context.Context, id ID) (Key, error) {
 		return nil, keyError(err)
 	}
 	return c.newKey(Found{ID: id, Attributes: t})
+}
+
+// PublicKey returns the public key of a private or public key object: an
+// *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or, for X25519, an
+// *ecdh.PublicKey.
+func (c *Client) PublicKey(ctx context.Context, id ID) (crypto.PublicKey, error) {
+	t, err := c.Attributes(ctx, id, AttrPublicKeyInfo)
+	if err != nil {
+		return nil, keyError(err)
+	}
+	spki, there := t.Get(AttrPublicKeyInfo)
+	if !there {
+		return nil, keyError(object.Errorf(ErrKeyType, "object %v has no public key", id))
+	}
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, keyError(fmt.Errorf("object %v: reading its public key: %w", id, err))
+	}
+	return public, nil
 }
 
 // FindKeyByPublic returns the private key that belongs to a public key.
@@ -145,6 +183,10 @@ func (c *Client) newKey(found Found) (Key, error) {
 		return &rsaKey{h, public}, nil
 	case *ecdsa.PublicKey:
 		return &ecdsaKey{h, public}, nil
+	case ed25519.PublicKey:
+		return &ed25519Key{h, public}, nil
+	case *ecdh.PublicKey:
+		return nil, keyError(object.Errorf(ErrKeyType, "private key %v is for X25519, which does not sign; derive keys with it", found.ID))
 	}
 	return nil, keyError(object.Errorf(ErrKeyType, "private key %v has a public key of type %T", found.ID, public))
 }
@@ -167,128 +209,4 @@ func inner(err error) error {
 		return e.Err
 	}
 	return err
-}
-
-func (k *rsaKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	hash, err := wireHash(digest, opts)
-	if err != nil {
-		return nil, err
-	}
-	m := Mechanism{Type: MechRSAPKCS, Hash: hash}
-	if pss, is := opts.(*rsa.PSSOptions); is {
-		m.Type = MechRSAPSS
-		switch {
-		case pss.SaltLength == rsa.PSSSaltLengthAuto || pss.SaltLength == rsa.PSSSaltLengthEqualsHash:
-			m.SaltLength = uint32(hash.Size())
-		case pss.SaltLength < 0 || pss.SaltLength > hash.Size():
-			return nil, keyArgument(ErrMechanismParam, "a salt of %d bytes, at most the digest's %d", pss.SaltLength, hash.Size())
-		default:
-			m.SaltLength = uint32(pss.SaltLength)
-		}
-	}
-	return k.use(wire.OpSign, m, digest, k.public.Size())
-}
-
-func (k *ecdsaKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	hash, err := wireHash(digest, opts)
-	if err != nil {
-		return nil, err
-	}
-	size := (k.public.Curve.Params().N.BitLen() + 7) / 8
-	signature, err := k.use(wire.OpSign, Mechanism{Type: MechECDSA, Hash: hash}, digest, 2*size)
-	if err != nil {
-		return nil, err
-	}
-	return ecdsaASN1(signature), nil
-}
-
-func (k *rsaKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	//lint:ignore SA1019 it is what crypto/tls asks with for RSA key exchange
-	pkcs1, is := opts.(*rsa.PKCS1v15DecryptOptions)
-	if !is || pkcs1 == nil || pkcs1.SessionKeyLen <= 0 {
-		return nil, keyArgument(ErrMechanismParam, "decrypting with an RSA key needs *rsa.PKCS1v15DecryptOptions with the plaintext's length in SessionKeyLen: without it a caller can be made a padding oracle")
-	}
-	if len(ciphertext) != k.public.Size() {
-		return nil, keyArgument(ErrEncryptedData, "the ciphertext has %d bytes, the key %d", len(ciphertext), k.public.Size())
-	}
-	if longest := k.public.Size() - 11; pkcs1.SessionKeyLen > longest {
-		return nil, keyArgument(ErrMechanismParam, "SessionKeyLen is %d, at most %d for this key", pkcs1.SessionKeyLen, longest)
-	}
-	m := Mechanism{Type: MechRSAPKCS, SessionKeyLen: uint32(pkcs1.SessionKeyLen)}
-	return k.use(wire.OpDecrypt, m, ciphertext, pkcs1.SessionKeyLen)
-}
-
-// use runs an operation whose result has the given size.
-func (h *handle) use(op wire.Op, m Mechanism, data []byte, size int) ([]byte, error) {
-	out, err := h.client.use(h.ctx, op, h.id, m, data)
-	if err != nil {
-		return nil, err
-	}
-	if len(out) != size {
-		return nil, keyArgument(ErrDeviceError, "the HSM's %v has %d bytes, expected %d", op, len(out), size)
-	}
-	return out, nil
-}
-
-func keyArgument(code Code, format string, args ...any) error {
-	return &Error{Stage: StageKey, Err: object.Errorf(code, format, args...)}
-}
-
-// wireHash is the hash that opts names, which the digest must fit.
-func wireHash(digest []byte, opts crypto.SignerOpts) (Hash, error) {
-	if opts == nil {
-		return 0, keyArgument(ErrArgumentsBad, "signing without options; give the digest's crypto.Hash")
-	}
-	var hash Hash
-	switch h := opts.HashFunc(); h {
-	case crypto.SHA256:
-		hash = HashSHA256
-	case crypto.SHA384:
-		hash = HashSHA384
-	case crypto.SHA512:
-		hash = HashSHA512
-	default:
-		return 0, keyArgument(ErrMechanismParam, "hash %d is not SHA-256, SHA-384 or SHA-512", h)
-	}
-	if len(digest) != hash.Size() {
-		return 0, keyArgument(ErrDataLength, "the digest has %d bytes, %v has %d; sign the digest, not the message", len(digest), opts.HashFunc(), hash.Size())
-	}
-	return hash, nil
-}
-
-// ecdsaASN1 turns r || s into an ECDSA-Sig-Value (RFC 3279, section 2.2.3).
-func ecdsaASN1(signature []byte) []byte {
-	r := derInteger(signature[:len(signature)/2])
-	s := derInteger(signature[len(signature)/2:])
-	size := derIntegerSize(r) + derIntegerSize(s)
-	out := make([]byte, 0, size+3)
-	out = append(out, 0x30)
-	if size >= 0x80 { // P-521
-		out = append(out, 0x81)
-	}
-	out = append(out, byte(size))
-	return appendDERInteger(appendDERInteger(out, r), s)
-}
-
-// derInteger strips leading zeros, but for the last.
-func derInteger(v []byte) []byte {
-	for len(v) > 1 && v[0] == 0 {
-		v = v[1:]
-	}
-	return v
-}
-
-func derIntegerSize(v []byte) int {
-	if v[0]&0x80 != 0 {
-		return 3 + len(v)
-	}
-	return 2 + len(v)
-}
-
-func appendDERInteger(out, v []byte) []byte {
-	out = append(out, 0x02, byte(derIntegerSize(v)-2))
-	if v[0]&0x80 != 0 {
-		out = append(out, 0)
-	}
-	return append(out, v...)
 }

@@ -165,9 +165,12 @@ func TestRSADecryptionIsNoOracle(t *testing.T) {
 		//lint:ignore SA1019 what is refused
 		"no length": {ciphertext, &rsa.PKCS1v15DecryptOptions{}, ErrMechanismParam},
 		//lint:ignore SA1019 what is refused
-		"too long": {ciphertext, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 246}, ErrMechanismParam},
-		"OAEP":     {ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA256}, ErrMechanismParam},
-		"short":    {ciphertext[1:], opts, ErrEncryptedData},
+		"too long":         {ciphertext, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 246}, ErrMechanismParam},
+		"OAEP":             {ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA256}, ErrEncryptedData},
+		"nil OAEP":         {ciphertext, (*rsa.OAEPOptions)(nil), ErrMechanismParam},
+		"OAEP with SHA-1":  {ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA1}, ErrMechanismParam},
+		"OAEP, two hashes": {ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA512}, ErrMechanismParam},
+		"short":            {ciphertext[1:], opts, ErrEncryptedData},
 	} {
 		if _, err := decrypter.Decrypt(nil, test.ciphertext, test.opts); CodeOf(err) != test.want {
 			t.Errorf("%s: %v, want %v", name, err, test.want)

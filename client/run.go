@@ -65,6 +65,10 @@ func (c *Client) attempt(password func() ([]byte, error)) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.audit(l); err != nil {
+		l.close(err)
+		return nil, err
+	}
 	s, err := logIn(c.ctx, l, &c.config, password, ignore)
 	if err != nil {
 		l.close(err)
@@ -72,6 +76,27 @@ func (c *Client) attempt(password func() ([]byte, error)) (*link, error) {
 	}
 	l.session.Store(s)
 	return l, nil
+}
+
+// audit checks the HSM's audit log where we remember a checkpoint of it.
+func (c *Client) audit(l *link) error {
+	if c.config.CheckpointFile == "" {
+		return nil
+	}
+	p := newPatience(c.ctx, c.config.ConnectTimeout)
+	defer p.release()
+	_, err := checkAudit(p, l, &c.config)
+	if errors.Is(err, errNoAudit) {
+		if !c.noAudit {
+			c.config.Logger.Warn("no audit checkpoint is remembered", "error", err)
+			c.noAudit = true
+		}
+		return nil
+	}
+	if err != nil {
+		return stageError(StageAudit, err)
+	}
+	return nil
 }
 
 // logIn opens a session and logs it in where a role is configured.
@@ -113,6 +138,8 @@ func ignore(Stage, string) {}
 func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte, error), error) {
 	tick := time.NewTicker(c.config.KeepAlive)
 	defer tick.Stop()
+	audit := time.NewTicker(c.config.CheckpointInterval)
+	defer audit.Stop()
 	heard := l.heard.Load()
 	for {
 		select {
@@ -128,6 +155,12 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 				}
 			}
 			heard = l.heard.Load()
+		case <-audit.C:
+			// An HSM that is too busy to answer is asked again; any other trouble
+			// ends the link, and the next one begins with the check.
+			if err := c.audit(l); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				return password, err
+			}
 		case r := <-c.logins:
 			old := l.session.Load()
 			if r.stale != nil && r.stale != old {

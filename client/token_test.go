@@ -2,11 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
-	"crypto/x509"
-	"math/big"
 	"slices"
 
 	"moongate/internal/hsm/object"
@@ -16,11 +11,18 @@ import (
 // is already, and passwords in the clear.
 
 func (c tokenClient) AuditCheckpoint(context.Context) (object.AuditCheckpoint, error) {
-	return object.AuditCheckpoint{}, object.Errorf(object.ErrNotSupported, "a token has no audit log")
+	c.k.mu.Lock()
+	defer c.k.mu.Unlock()
+	if c.k.log == nil {
+		return object.AuditCheckpoint{}, object.Errorf(object.ErrNotSupported, "a token has no audit log")
+	}
+	return c.k.log.checkpoint(), nil
 }
 
-func (c tokenClient) AuditProof(context.Context, uint64) (object.AuditProof, error) {
-	return object.AuditProof{}, object.Errorf(object.ErrNotSupported, "a token has no audit log")
+func (c tokenClient) AuditProof(_ context.Context, size uint64) (object.AuditProof, error) {
+	c.k.mu.Lock()
+	defer c.k.mu.Unlock()
+	return c.k.log.prove(size)
 }
 
 func (s *tokenSession) Status(context.Context, object.OperationID) (object.PartitionStatus, error) {
@@ -106,34 +108,22 @@ func (s *tokenSession) Deactivate(context.Context, object.OperationID) error {
 	return s.administer("Deactivate", object.RolePartitionOfficer, object.RoleCryptoOfficer)
 }
 
-// Verify checks signatures by public keys with the standard library.
 func (s *tokenSession) Verify(_ context.Context, _ object.OperationID, id object.ID, m object.Mechanism, data, signature []byte) error {
-	if err := s.enter("Verify"); err != nil {
-		return err
-	}
-	o, err := s.k.get(id)
+	key, err := s.key("Verify", id)
 	if err != nil {
 		return err
 	}
-	spki, _ := o.Attributes.Get(object.AttrPublicKeyInfo)
-	public, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		return object.Errorf(object.ErrKeyType, "%v", err)
-	}
-	good := false
-	switch public := public.(type) {
-	case *ecdsa.PublicKey:
-		half := len(signature) / 2
-		good = ecdsa.Verify(public, data, new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:]))
-	case *rsa.PublicKey:
-		good = rsa.VerifyPKCS1v15(public, crypto.SHA256, data, signature) == nil
-	}
-	if !good {
-		return object.Errorf(object.ErrSignatureInvalid, "")
-	}
-	return nil
+	return key.Verify(m, data, signature)
 }
 
-func (s *tokenSession) Derive(context.Context, object.OperationID, object.ID, object.Mechanism, object.Template) (object.ID, error) {
-	return object.ID{}, object.Errorf(object.ErrNotSupported, "a token derives nothing")
+func (s *tokenSession) Derive(_ context.Context, _ object.OperationID, base object.ID, m object.Mechanism, t object.Template) (object.ID, error) {
+	key, err := s.key("Derive", base)
+	if err != nil {
+		return object.ID{}, err
+	}
+	material, err := key.Derive(m, t)
+	if err != nil {
+		return object.ID{}, err
+	}
+	return s.k.add(material)
 }

@@ -1,6 +1,10 @@
 package client
 
-import "moongate/internal/hsm/object"
+import (
+	"time"
+
+	"moongate/internal/hsm/object"
+)
 
 // The HSM's words, for programs outside of this module. Names and numbers are
 // those of PKCS#11 v3.1.
@@ -19,24 +23,34 @@ type (
 	MechanismType = object.MechanismType
 	Hash          = object.Hash
 
+	PartitionStatus = object.PartitionStatus
+	RoleStatus      = object.RoleStatus
+	PolicyID        = object.PolicyID
+	PolicyInfo      = object.PolicyInfo
+	PolicyValue     = object.PolicyValue
+
 	// HSMError is a refusal by the HSM.
 	HSMError = object.Error
 	Code     = object.Code
 )
 
 const (
-	RoleNone          = object.RoleNone
-	RoleCryptoOfficer = object.RoleCryptoOfficer
-	RoleCryptoUser    = object.RoleCryptoUser
+	RoleNone             = object.RoleNone
+	RoleCryptoOfficer    = object.RoleCryptoOfficer
+	RoleCryptoUser       = object.RoleCryptoUser
+	RolePartitionOfficer = object.RolePartitionOfficer
 
 	ClassCertificate = object.ClassCertificate
 	ClassPublicKey   = object.ClassPublicKey
 	ClassPrivateKey  = object.ClassPrivateKey
 	ClassSecretKey   = object.ClassSecretKey
 
-	KeyRSA = object.KeyRSA
-	KeyEC  = object.KeyEC
-	KeyAES = object.KeyAES
+	KeyRSA        = object.KeyRSA
+	KeyEC         = object.KeyEC
+	KeyGeneric    = object.KeyGeneric
+	KeyAES        = object.KeyAES
+	KeyEdwards    = object.KeyEdwards
+	KeyMontgomery = object.KeyMontgomery
 )
 
 const (
@@ -58,6 +72,9 @@ const (
 	AttrUnwrap           = object.AttrUnwrap
 	AttrSign             = object.AttrSign
 	AttrVerify           = object.AttrVerify
+	AttrDerive           = object.AttrDerive
+	AttrStartDate        = object.AttrStartDate
+	AttrEndDate          = object.AttrEndDate
 	AttrModulus          = object.AttrModulus
 	AttrModulusBits      = object.AttrModulusBits
 	AttrPublicExponent   = object.AttrPublicExponent
@@ -72,17 +89,34 @@ const (
 	AttrECPoint          = object.AttrECPoint
 	AttrHandle           = object.AttrHandle
 	AttrCreated          = object.AttrCreated
+	AttrUses             = object.AttrUses
 )
 
 const (
-	MechRSAKeyPairGen = object.MechRSAKeyPairGen
-	MechRSAPKCS       = object.MechRSAPKCS
-	MechRSAPSS        = object.MechRSAPSS
-	MechECKeyPairGen  = object.MechECKeyPairGen
-	MechECDSA         = object.MechECDSA
-	MechAESKeyGen     = object.MechAESKeyGen
-	MechAESGCM        = object.MechAESGCM
-	MechAESKWP        = object.MechAESKWP
+	MechRSAKeyPairGen    = object.MechRSAKeyPairGen
+	MechRSAPKCS          = object.MechRSAPKCS
+	MechRSAOAEP          = object.MechRSAOAEP
+	MechRSAPSS           = object.MechRSAPSS
+	MechSHA256HMAC       = object.MechSHA256HMAC
+	MechSHA384HMAC       = object.MechSHA384HMAC
+	MechSHA512HMAC       = object.MechSHA512HMAC
+	MechGenericSecretGen = object.MechGenericSecretGen
+	MechECKeyPairGen     = object.MechECKeyPairGen
+	MechECDSA            = object.MechECDSA
+	MechECDH1Derive      = object.MechECDH1Derive
+	MechRSAAESKeyWrap    = object.MechRSAAESKeyWrap
+	MechEdwardsGen       = object.MechEdwardsGen
+	MechMontgomeryGen    = object.MechMontgomeryGen
+	MechEdDSA            = object.MechEdDSA
+	MechAESKeyGen        = object.MechAESKeyGen
+	MechAESCBC           = object.MechAESCBC
+	MechAESCBCPad        = object.MechAESCBCPad
+	MechAESCTR           = object.MechAESCTR
+	MechAESGCM           = object.MechAESGCM
+	MechAESCMAC          = object.MechAESCMAC
+	MechAESKW            = object.MechAESKW
+	MechAESKWP           = object.MechAESKWP
+	MechHKDFDerive       = object.MechHKDFDerive
 
 	HashSHA256 = object.HashSHA256
 	HashSHA384 = object.HashSHA384
@@ -116,6 +150,8 @@ const (
 	ErrPINLength          = object.ErrPINLength
 	ErrPINLocked          = object.ErrPINLocked
 	ErrSessionHandle      = object.ErrSessionHandle
+	ErrSignatureInvalid   = object.ErrSignatureInvalid
+	ErrSignatureLength    = object.ErrSignatureLength
 	ErrTemplateIncomplete = object.ErrTemplateIncomplete
 	ErrTemplateInconsist  = object.ErrTemplateInconsist
 	ErrNotLoggedIn        = object.ErrNotLoggedIn
@@ -131,17 +167,28 @@ const (
 	ErrAuditFailed        = object.ErrAuditFailed
 	ErrExists             = object.ErrExists
 	ErrNotInitialized     = object.ErrNotInitialized
+	ErrKeyDate            = object.ErrKeyDate
+	ErrPolicy             = object.ErrPolicy
+	ErrDelayed            = object.ErrDelayed
 )
 
 // NewTemplate sorts attributes into a Template; of two with the same type the
 // later one wins.
 func NewTemplate(list ...Attribute) Template { return object.New(list...) }
 
-// BoolAttr, NumberAttr, TextAttr and BytesAttr make attributes.
+// BoolAttr, NumberAttr, TextAttr, BytesAttr and DateAttr make attributes.
 func BoolAttr(t AttributeType, v bool) Attribute     { return object.Bool(t, v) }
 func NumberAttr(t AttributeType, v uint64) Attribute { return object.Number(t, v) }
 func TextAttr(t AttributeType, v string) Attribute   { return object.Text(t, v) }
 func BytesAttr(t AttributeType, v []byte) Attribute  { return object.Bytes(t, v) }
+
+// DateAttr makes a date attribute of a day in UTC; the zero time is no date.
+func DateAttr(t AttributeType, day time.Time) Attribute { return object.Date(t, day) }
+
+// Policies lists the policies of a partition; ParsePolicy finds one by its name
+// or number.
+func Policies() []PolicyInfo                      { return object.Policies() }
+func ParsePolicy(text string) (PolicyInfo, error) { return object.ParsePolicy(text) }
 
 // CodeOf returns the code of the HSMError in err: 0 for nil, ErrGeneral where
 // there is none in it.

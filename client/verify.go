@@ -5,8 +5,14 @@ import (
 	"errors"
 )
 
-// Stages are the steps that Verify walks, in their order.
-var stages = []Stage{StageName, StageTCP, StageTLS, StageRegistered, StageAssigned, StageLogin}
+// stagesOf are the steps that Verify walks, in their order. The audit log is
+// one only where the configuration has its checkpoint remembered.
+func stagesOf(config *Config) []Stage {
+	if config.CheckpointFile == "" {
+		return []Stage{StageName, StageTCP, StageTLS, StageRegistered, StageAssigned, StageLogin}
+	}
+	return []Stage{StageName, StageTCP, StageTLS, StageRegistered, StageAudit, StageAssigned, StageLogin}
+}
 
 // StageResult is one step of Verify.
 type StageResult struct {
@@ -25,6 +31,7 @@ func Verify(ctx context.Context, config Config) ([]StageResult, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
+	stages := stagesOf(&config)
 	results := make([]StageResult, len(stages))
 	for i, stage := range stages {
 		results[i] = StageResult{Stage: stage, Skipped: true}
@@ -59,6 +66,9 @@ func walk(ctx context.Context, config *Config, passed func(Stage, string)) error
 		return err
 	}
 	defer l.close(ErrClosed)
+	if err := walkAudit(ctx, l, config, passed); err != nil {
+		return err
+	}
 	s, err := logIn(ctx, l, config, config.Password, passed)
 	if err != nil {
 		return err
@@ -66,5 +76,23 @@ func walk(ctx context.Context, config *Config, passed func(Stage, string)) error
 	p := newPatience(ctx, config.ConnectTimeout)
 	defer p.release()
 	closeSession(p, l, s)
+	return nil
+}
+
+func walkAudit(ctx context.Context, l *link, config *Config, passed func(Stage, string)) error {
+	if config.CheckpointFile == "" {
+		return nil
+	}
+	p := newPatience(ctx, config.ConnectTimeout)
+	defer p.release()
+	found, err := checkAudit(p, l, config)
+	switch {
+	case errors.Is(err, errNoAudit):
+		passed(StageAudit, err.Error())
+	case err != nil:
+		return stageError(StageAudit, err)
+	default:
+		passed(StageAudit, found)
+	}
 	return nil
 }

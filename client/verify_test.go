@@ -57,6 +57,7 @@ func TestVerifyNamesTheStage(t *testing.T) {
 				t.Fatal(err)
 			}
 			failed := false
+			stages := stagesOf(&config)
 			for i, r := range results {
 				if r.Stage != stages[i] {
 					t.Fatalf("step %d is %s, want %s", i, r.Stage, stages[i])

@@ -39,6 +39,7 @@ type token struct {
 	locked   bool                  // guarded by mu
 	officer  string                // the Partition Security Officer's password; guarded by mu
 	policies []object.PolicyValue  // guarded by mu
+	log      *testLog              // nil is none; guarded by mu
 	before   func(op string) error // runs before each operation on a session; guarded by mu
 	seen     []object.OperationID  // of signatures; guarded by mu
 	sessions []*tokenSession       // every one ever opened; guarded by mu
@@ -250,12 +251,15 @@ func (s *tokenSession) Logout(context.Context, object.OperationID) error {
 // add stores an object.
 func (k *token) add(m mech.KeyMaterial) (object.ID, error) {
 	o := &stored{Object: object.Object{ID: object.NewID(), Attributes: m.Attributes, Secret: m.Secret}}
-	if class := m.Attributes.Class(); class == object.ClassPrivateKey || class == object.ClassSecretKey {
-		key, err := mech.Policy{}.ParseKey(m.Attributes, m.Secret)
-		if err != nil {
-			return object.ID{}, err
-		}
-		o.key = key
+	var err error
+	switch m.Attributes.Class() {
+	case object.ClassPrivateKey, object.ClassSecretKey:
+		o.key, err = mech.Policy{}.ParseKey(m.Attributes, m.Secret)
+	case object.ClassPublicKey:
+		o.key, err = mech.Policy{}.ParsePublic(m.Attributes)
+	}
+	if err != nil {
+		return object.ID{}, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -281,7 +285,7 @@ func (s *tokenSession) Generate(_ context.Context, _ object.OperationID, m objec
 	if err := s.enter("Generate"); err != nil {
 		return object.ID{}, object.ID{}, err
 	}
-	if m.Type == object.MechAESKeyGen {
+	if m.Type == object.MechAESKeyGen || m.Type == object.MechGenericSecretGen {
 		material, err := mech.Policy{}.GenerateKey(m, private)
 		if err != nil {
 			return object.ID{}, object.ID{}, err
@@ -304,6 +308,13 @@ func (s *tokenSession) Generate(_ context.Context, _ object.OperationID, m objec
 func (s *tokenSession) Store(_ context.Context, _ object.OperationID, t object.Template) (object.ID, error) {
 	if err := s.enter("Store"); err != nil {
 		return object.ID{}, err
+	}
+	if t.Class() == object.ClassPublicKey {
+		attributes, err := mech.Policy{}.CompletePublic(t)
+		if err != nil {
+			return object.ID{}, err
+		}
+		return s.k.add(mech.KeyMaterial{Attributes: attributes})
 	}
 	if err := t.CheckCreation(object.ClassCertificate); err != nil {
 		return object.ID{}, err

@@ -88,4 +88,4 @@ func (c attachment) AuditProof(ctx context.Context, size uint64) (object.AuditPr
 	return proof, nil
 }
 
-func (c attachment) Close() {}
+func (c attachment) Close() { c.a.Close() }
