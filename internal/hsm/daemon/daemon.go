@@ -240,9 +240,14 @@ func (a *Appliance) open(opts Options) error {
 	if a.Users, err = openUsers(a.files.Users(), policy); err != nil {
 		return fmt.Errorf("opening the accounts: %w", err)
 	}
-	a.HSM, err = partition.Open(partition.Options{Store: a.store, Journal: a.Journal, Logger: opts.Logger})
+	a.HSM, err = partition.Open(partition.Options{
+		Store: a.store, Journal: a.Journal, Logger: opts.Logger, Policy: policy, Serial: strings.TrimPrefix(origin, originPrefix),
+	})
 	return err
 }
+
+// originPrefix, and the HSM's serial number after it, name its audit log.
+const originPrefix = "moongate-hsm/"
 
 // identity returns the audit log's name and the cryptography that is allowed.
 // An HSM that was zeroized has lost both with everything else: its log keeps
@@ -260,7 +265,7 @@ func (a *Appliance) identity() (string, mech.Policy, error) {
 	case err != nil:
 		return "", mech.Policy{}, err
 	case origin == "":
-		origin = "moongate-hsm/" + serial
+		origin = originPrefix + serial
 	}
 	return origin, policy, nil
 }

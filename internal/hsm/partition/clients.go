@@ -91,16 +91,16 @@ func (h *HSM) named(client, name string) (*clientRecord, *partition, error) {
 // RegisterClient admits a client by its certificate and address. With Replace
 // an earlier registration of the name goes, with its partitions and its live
 // connections, in the same step.
-func (o *Officer) RegisterClient(ctx context.Context, r Registration) error {
-	h := o.h
-	return o.exclusively(ctx, "client.register", r.Name, func() error {
-		fresh, err := r.record(h.now())
+func (r *Registrar) RegisterClient(ctx context.Context, c Registration) error {
+	h := r.h
+	return r.exclusively(ctx, "client.register", c.Name, func() error {
+		fresh, err := c.record(h.now())
 		if err != nil {
 			return err
 		}
-		old, _ := h.clientNamed(r.Name)
-		if old != nil && !r.Replace {
-			return object.Errorf(object.ErrExists, "client %q is registered already; remove it with `client delete -client %s`, or register with -replace; either takes its partitions away", r.Name, r.Name)
+		old, _ := h.clientNamed(c.Name)
+		if old != nil && !c.Replace {
+			return object.Errorf(object.ErrExists, "client %q is registered already; remove it with `client delete -client %s`, or register with -replace; either takes its partitions away", c.Name, c.Name)
 		}
 		if other := h.clients[fresh.Fingerprint]; other != nil && other != old {
 			return object.Errorf(object.ErrExists, "this certificate is registered already, for client %q; each client needs a certificate of its own", other.Name)
@@ -153,9 +153,9 @@ func (r *Registration) record(now time.Time) (*clientRecord, error) {
 }
 
 // DeleteClient takes a client's registration away and ends its connections.
-func (o *Officer) DeleteClient(ctx context.Context, name string) error {
-	h := o.h
-	return o.exclusively(ctx, "client.delete", name, func() error {
+func (r *Registrar) DeleteClient(ctx context.Context, name string) error {
+	h := r.h
+	return r.exclusively(ctx, "client.delete", name, func() error {
 		c, err := h.clientNamed(name)
 		if err != nil {
 			return err
@@ -170,9 +170,9 @@ func (o *Officer) DeleteClient(ctx context.Context, name string) error {
 }
 
 // AssignPartition lets a client reach a partition.
-func (o *Officer) AssignPartition(ctx context.Context, client, name string) error {
-	h := o.h
-	return o.exclusively(ctx, "client.assignPartition", client+" "+name, func() error {
+func (r *Registrar) AssignPartition(ctx context.Context, client, name string) error {
+	h := r.h
+	return r.exclusively(ctx, "client.assignPartition", client+" "+name, func() error {
 		c, p, err := h.named(client, name)
 		if err != nil {
 			return err
@@ -191,9 +191,9 @@ func (o *Officer) AssignPartition(ctx context.Context, client, name string) erro
 }
 
 // RevokePartition takes a partition from a client and ends its connections.
-func (o *Officer) RevokePartition(ctx context.Context, client, name string) error {
-	h := o.h
-	return o.exclusively(ctx, "client.revokePartition", client+" "+name, func() error {
+func (r *Registrar) RevokePartition(ctx context.Context, client, name string) error {
+	h := r.h
+	return r.exclusively(ctx, "client.revokePartition", client+" "+name, func() error {
 		c, p, err := h.named(client, name)
 		if err != nil {
 			return err
@@ -213,17 +213,10 @@ func (o *Officer) RevokePartition(ctx context.Context, client, name string) erro
 
 // SetAddressCheck says whether a client must come from the address that it is
 // registered for. It is on unless it was turned off.
-func (o *Officer) SetAddressCheck(ctx context.Context, on bool) error {
-	h := o.h
-	return o.exclusively(ctx, "ntls.ipcheck", fmt.Sprint(on), func() error {
-		err := h.store.Update(func(tx *store.Tx) error {
-			var record hsmRecord
-			if err := load(tx, kindHSM, kindHSM, &record); err != nil {
-				return err
-			}
-			record.AddressCheck = on
-			return save(tx, kindHSM, kindHSM, &record)
-		})
+func (r *Registrar) SetAddressCheck(ctx context.Context, on bool) error {
+	h := r.h
+	return r.exclusively(ctx, "ntls.ipcheck", fmt.Sprint(on), func() error {
+		err := h.updateHSM(func(record *hsmRecord) { record.AddressCheck = on })
 		if err != nil {
 			return err
 		}

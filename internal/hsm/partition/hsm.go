@@ -110,6 +110,7 @@ type HSM struct {
 	label        string
 	created      time.Time
 	addressCheck bool
+	forceLogin   bool
 	clients      map[string]*clientRecord // by fingerprint
 	partitions   map[object.ID]*partition
 	disconnect   func(fingerprint string)
@@ -170,6 +171,11 @@ func (h *HSM) read(serial string) error {
 		return err
 	}
 	h.serial, h.policy = record.Serial, mech.Policy{FIPS: record.FIPS}
+	if record.Unrecorded != nil {
+		if err := h.recordInit(&record); err != nil {
+			return err
+		}
+	}
 	if record.Zeroizing || record.Attempts >= officerAttempts {
 		return h.finishZeroizing(&record)
 	}
@@ -179,7 +185,7 @@ func (h *HSM) read(serial string) error {
 	}
 	clear(secret)
 	h.initialized, h.epoch = true, 1
-	h.label, h.created, h.addressCheck = record.Label, record.Created, record.AddressCheck
+	h.label, h.created, h.addressCheck, h.forceLogin = record.Label, record.Created, record.AddressCheck, record.ForceLogin
 	return h.store.View(func(tx *store.Tx) error {
 		if err := h.loadPartitions(tx); err != nil {
 			return err
@@ -245,6 +251,8 @@ type Info struct {
 	Partitions   int       `json:"partitions"`
 	Clients      int       `json:"clients"`
 	AddressCheck bool      `json:"address_check"`
+	// ForceLogin: clients are registered by the Security Officer alone.
+	ForceLogin bool `json:"force_so_login"`
 	// OfficerAttempts is how many wrong Security Officer passwords are left: the
 	// last one zeroizes the HSM.
 	OfficerAttempts int `json:"so_attempts_left"`
@@ -261,7 +269,7 @@ func (h *HSM) Info() (Info, error) {
 		return info, nil
 	}
 	info.Initialized, info.Label, info.Created = true, h.label, h.created
-	info.Partitions, info.Clients, info.AddressCheck = len(h.partitions), len(h.clients), h.addressCheck
+	info.Partitions, info.Clients, info.AddressCheck, info.ForceLogin = len(h.partitions), len(h.clients), h.addressCheck, h.forceLogin
 	err := h.store.View(func(tx *store.Tx) error {
 		var record hsmRecord
 		if err := loadHSM(tx, &record); err != nil {

@@ -11,8 +11,7 @@ import (
 // permission to administer the HSM that it was right for: not one that is
 // initialised after that was zeroized.
 type Officer struct {
-	h     *HSM
-	who   Operator
+	Registrar
 	epoch uint64
 }
 
@@ -61,7 +60,7 @@ func (h *HSM) AuthenticateOfficer(ctx context.Context, who Operator, pw []byte) 
 	if err != nil {
 		return nil, err
 	}
-	return &Officer{h, who, epoch}, nil
+	return &Officer{Registrar{h, who, func() error { return h.stillLocked(epoch) }}, epoch}, nil
 }
 
 // exhaust zeroizes after the last wrong password. Where that fails, it is done
@@ -87,20 +86,6 @@ func (h *HSM) officerAttemptsLeft() (int, error) {
 func (o *Officer) act(ctx context.Context, action, about string, do func() error) error {
 	return o.h.administer(ctx, o.who, action, about, func() error {
 		if err := o.h.still(o.epoch); err != nil {
-			return err
-		}
-		return do()
-	})
-}
-
-// exclusively is act for what changes partitions or clients: do runs under
-// HSM.mu.
-func (o *Officer) exclusively(ctx context.Context, action, about string, do func() error) error {
-	h := o.h
-	return h.administer(ctx, o.who, action, about, func() error {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if err := h.stillLocked(o.epoch); err != nil {
 			return err
 		}
 		return do()

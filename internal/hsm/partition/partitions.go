@@ -282,6 +282,62 @@ func (h *HSM) Partition(name string) (PartitionStatus, error) {
 	return PartitionStatus{}, err
 }
 
+// PartitionPolicies lists what the policies of a partition are set to, by number.
+func (h *HSM) PartitionPolicies(name string) ([]object.PolicyValue, error) {
+	p, err := h.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return p.policyValues(), nil
+}
+
+func (p *partition) policyValues() []object.PolicyValue {
+	var list []object.PolicyValue
+	for _, info := range object.Policies() {
+		list = append(list, object.PolicyValue{ID: info.ID, Value: p.policy(info.ID)})
+	}
+	return list
+}
+
+// Contents lists a partition's objects to somebody of the appliance who has the
+// password of its Crypto Officer or Crypto User. It is a login like others, and
+// ends with the list.
+func (h *HSM) Contents(ctx context.Context, who Operator, name string, role object.Role, pw []byte) ([]object.Found, error) {
+	list, err := h.contents(ctx, who, name, role, pw)
+	err, recorded := refusalOf(err)
+	if recorded {
+		if jerr := h.recordLogin(ctx, who, role, name, err); jerr != nil {
+			return nil, jerr
+		}
+	}
+	return list, err
+}
+
+func (h *HSM) contents(ctx context.Context, who Operator, name string, role object.Role, pw []byte) ([]object.Found, error) {
+	if !usesKeys(role) {
+		return nil, object.Errorf(object.ErrUserType, "role %v does not see a partition's objects; expected co or cu", role)
+	}
+	p, err := h.find(name)
+	if err != nil {
+		return nil, err
+	}
+	o, err := h.openRole(ctx, operatorPrefix+who.Name, p, role, pw)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.activate(h, o.key); err != nil {
+		return nil, err
+	}
+	defer p.deactivate(false)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var list []object.Found
+	for _, place := range p.order {
+		list = append(list, object.Found{ID: place.entry.id, Attributes: place.show(nil)})
+	}
+	return list, nil
+}
+
 // partitionRoles are the roles of a partition, in the order of their numbers.
 var partitionRoles = []object.Role{object.RoleCryptoOfficer, object.RoleCryptoUser, object.RolePartitionOfficer}
 

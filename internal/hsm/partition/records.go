@@ -28,10 +28,15 @@ type hsmRecord struct {
 	FIPS    bool      `json:"fips"`
 	// AddressCheck: a client must come from the address it is registered for.
 	AddressCheck bool `json:"address_check"`
+	// ForceLogin: clients are registered by the Security Officer alone.
+	ForceLogin bool `json:"force_so_login,omitempty"`
 	// Officer is the HSM's Security Officer. It opens no key: Verifier is
 	// what a right password derives.
 	Officer  password `json:"officer"`
 	Verifier []byte   `json:"verifier"`
+	// Unrecorded is who made the HSM, until the audit log says so: it may have
+	// been made before there was one.
+	Unrecorded *Operator `json:"unrecorded,omitempty"`
 	// Attempts counts wrong passwords of the Security Officer in a row, those
 	// included whose check did not end. (Officer.Failures is of an older
 	// version, which did not zeroize: it is read by nobody.)

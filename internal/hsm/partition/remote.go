@@ -58,9 +58,7 @@ func (s *Session) Status(_ context.Context, op object.OperationID) (object.Parti
 	if err != nil {
 		return object.PartitionStatus{}, err
 	}
-	for _, info := range object.Policies() {
-		status.Policies = append(status.Policies, object.PolicyValue{ID: info.ID, Value: s.p.policy(info.ID)})
-	}
+	status.Policies = s.p.policyValues()
 	s.p.mu.RLock()
 	defer s.p.mu.RUnlock()
 	status.Objects, status.Active = len(s.p.objects), s.p.key != nil

@@ -62,7 +62,8 @@ func (h *HSM) stillLocked(epoch uint64) error {
 }
 
 // Initialize makes an HSM in a store that holds none: its label, its Security
-// Officer, a domain of its own. There is no audit log; HSM.Initialize has one.
+// Officer, a domain of its own. There is no audit log to record it in; Open
+// does, before anything else.
 func Initialize(st *store.Store, label string, officer []byte, policy mech.Policy, now time.Time) error {
 	serial, _, err := Identity(st)
 	if err != nil && object.CodeOf(err) != object.ErrNotInitialized {
@@ -71,7 +72,8 @@ func Initialize(st *store.Store, label string, officer []byte, policy mech.Polic
 	if serial == "" {
 		serial = NewSerial()
 	}
-	return newHSM(st, hsmRecord{Label: label, Serial: serial, Created: now, FIPS: policy.FIPS}, officer, mech.NewKDF(policy))
+	record := hsmRecord{Label: label, Serial: serial, Created: now, FIPS: policy.FIPS, Unrecorded: &Operator{Name: "moongate-hsm init", From: "console"}}
+	return newHSM(st, record, officer, mech.NewKDF(policy))
 }
 
 // newHSM completes the record and writes it.
@@ -95,6 +97,21 @@ func newHSM(st *store.Store, record hsmRecord, officer []byte, kdf mech.KDF) err
 			return err
 		}
 		return save(tx, kindHSM, kindHSM, &record)
+	})
+}
+
+// recordInit records that an HSM was made before there was an audit log.
+func (h *HSM) recordInit(record *hsmRecord) error {
+	event := audit.Event{Kind: audit.Admin, Action: "hsm.init", Client: record.Unrecorded.Name, Remote: record.Unrecorded.From, Outcome: audit.OK, Detail: record.Label}
+	if err := h.journal.AppendDurable(context.Background(), event); err != nil {
+		return unrecorded(err)
+	}
+	return h.store.Update(func(tx *store.Tx) error {
+		if err := loadHSM(tx, record); err != nil {
+			return err
+		}
+		record.Unrecorded = nil
+		return save(tx, kindHSM, kindHSM, record)
 	})
 }
 
@@ -187,7 +204,7 @@ func (h *HSM) destroy() error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.initialized, h.label, h.created, h.addressCheck = false, "", time.Time{}, true
+	h.initialized, h.label, h.created, h.addressCheck, h.forceLogin = false, "", time.Time{}, true, false
 	h.epoch++
 	for id, p := range h.partitions {
 		p.deactivate(true)
