@@ -32,6 +32,19 @@ var (
 	optJSON   = option{name: "json", kind: flag, help: "print JSON, for scripts"}
 )
 
+// optTarget is the role that a command is about; who logs in for it follows.
+var optTarget = option{name: "role", value: "po|co|cu", help: "po, the Partition Security Officer, co, the Crypto Officer, or cu, the Crypto User"}
+
+// onConnection are the options of a command that chooses its own login.
+func onConnection(list ...option) []option {
+	for _, o := range onPartition {
+		if o.name != "role" {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
 func loggedIn(list ...option) []option { return append(list, onPartition...) }
 
 // commands is the whole of what cmu does, in the order in which help lists it.
@@ -134,6 +147,90 @@ func commands() []*command {
 			run: (*tool).importCertificate,
 		},
 		{
+			name:    "importkey",
+			summary: "bring a private key into the HSM that was made elsewhere",
+			detail: "PKCS#8 (or OpenSSL's older forms), PEM or DER, not encrypted. The key is wrapped on this host for\n" +
+				"the HSM, and travels so. It has lived outside, which the HSM notes for ever (CKA_LOCAL=F): make keys\n" +
+				"on the HSM (`cmu gen`) where you can.",
+			options: loggedIn(
+				option{name: "inputFile", value: "FILE", help: "the private key; - is standard input"},
+				option{name: "label", value: "LABEL", help: "of both halves; otherwise made from type and time"},
+				option{name: "id", value: "HEX", help: "CKA_ID of both halves; otherwise a hash of the public key"},
+				option{name: "sign", kind: flag, value: "T", help: "it may sign (default T)"},
+				option{name: "decrypt", kind: flag, value: "F", help: "it may decrypt (default F)"},
+				option{name: "unwrap", kind: flag, value: "F", help: "it may unwrap (default F)"},
+				option{name: "derive", kind: flag, value: "F", help: "it may agree on secrets (default F; X25519: T)"},
+				option{name: "extractable", kind: flag, value: "F", help: "it may leave wrapped, where the partition's policy allows it"},
+				option{name: "startDate", value: "YYYYMMDD", help: "the first day (UTC) on which it may be used"},
+				option{name: "endDate", value: "YYYYMMDD", help: "the last one"},
+				optJSON),
+			run: (*tool).importKey,
+		},
+		{
+			name:    "sign",
+			summary: "sign a file in the HSM",
+			detail:  "The signature is as OpenSSL's: `openssl dgst -sha256 -verify KEY -signature FILE.sig FILE` checks it.",
+			options: loggedIn(
+				option{name: "inputFile", value: "FILE", help: "what to sign; - is standard input"},
+				option{name: "outputFile", value: "FILE", help: "where to; otherwise the file's name and .sig; - is standard output"},
+				option{name: "handle", aliases: []string{"privatehandle"}, kind: number, value: "HANDLE", help: "the private key"},
+				option{name: "hash", value: "sha256", help: "sha256, sha384 or sha512; not for Ed25519"},
+				option{name: "pss", kind: flag, value: "F", help: "RSA: PSS instead of PKCS #1 v1.5, with a salt as long as the digest"},
+				option{name: "force", kind: flag, help: "replace a file that is there"}),
+			run: (*tool).signFile,
+		},
+		{
+			name:    "partition show",
+			summary: "the partition's roles and policies",
+			options: onConnection(optJSON),
+			run:     (*tool).partitionShow,
+		},
+		{
+			name:    "partition init",
+			summary: "become the Partition Security Officer of a partition that has none",
+			detail:  "From then on the HSM's own Security Officer can delete the partition, and nothing else.",
+			options: onConnection(),
+			run:     (*tool).partitionInit,
+		},
+		{
+			name: "partition changePolicy", aliases: []string{"partition setPolicy"},
+			summary: "set a policy of the partition, as its Partition Security Officer",
+			options: onConnection(
+				option{name: "policy", value: "POLICY", help: "its name or number; see `cmu partition show`"},
+				option{name: "value", value: "VALUE", help: "on, off, or a number"}),
+			run: (*tool).partitionPolicy,
+		},
+		{
+			name:    "partition deactivate",
+			summary: "let the keys of an activated partition leave the HSM's memory",
+			options: loggedIn(),
+			run:     (*tool).partitionDeactivate,
+		},
+		{
+			name:    "role init",
+			summary: "make the Crypto Officer (as Partition Security Officer) or the Crypto User (as Crypto Officer)",
+			options: onConnection(optTarget),
+			run:     (*tool).roleInit,
+		},
+		{
+			name:    "role changePw",
+			summary: "change a role's password, by its old one",
+			options: onConnection(optTarget),
+			run:     (*tool).roleChangePassword,
+		},
+		{
+			name:    "role reset",
+			summary: "give a role whose password is lost a new one, and keep the keys, where the policy allows it",
+			options: onConnection(optTarget),
+			run:     (*tool).roleReset,
+		},
+		{
+			name:    "role unlock",
+			summary: "let a role log in again that too many wrong passwords locked",
+			options: onConnection(optTarget),
+			run:     (*tool).roleUnlock,
+		},
+		{
 			name: "getattribute", aliases: []string{"getattributes"},
 			summary: "show what may be known of an object",
 			options: loggedIn(
@@ -205,9 +302,14 @@ func commands() []*command {
 		},
 		{
 			name:    "verify",
-			summary: "walk the whole way to a login and say which step fails",
+			summary: "walk the whole way to a login and say which step fails; or check a file's signature",
 			options: loggedIn(
 				option{name: "login", kind: flag, value: "T", help: "F stops before the login, and asks for no password"},
+				option{name: "inputFile", value: "FILE", help: "check the signature of this file, made by `cmu sign` or OpenSSL"},
+				option{name: "signatureFile", value: "FILE", help: "the signature; otherwise the file's name and .sig"},
+				option{name: "handle", kind: number, value: "HANDLE", help: "whose signature: a key, or a certificate"},
+				option{name: "hash", value: "sha256", help: "the hash that was signed: sha256, sha384 or sha512"},
+				option{name: "pss", kind: flag, value: "F", help: "RSA: the signature is PSS"},
 				optJSON),
 			run: (*tool).verify,
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"moongate/client"
 )
@@ -21,6 +22,14 @@ const (
 )
 
 func (t *tool) verify(ctx context.Context, o options) error {
+	if o.has("inputFile") {
+		return t.verifyFile(ctx, o)
+	}
+	for _, only := range []string{"signatureFile", "handle", "hash", "pss"} {
+		if o.has(only) {
+			return &usageError{fmt.Sprintf("-%s goes with -inputFile", only)}
+		}
+	}
 	steps, err := t.walk(ctx, o)
 	if err != nil {
 		return err

@@ -148,10 +148,10 @@ Usage:
 
 `)
 	for _, c := range commands() {
-		fmt.Fprintf(&b, "  %-12s %s\n", c.name, c.summary)
+		fmt.Fprintf(&b, "  %-22s %s\n", c.name, c.summary)
 	}
-	b.WriteString(`  help         this, or one command's options: cmu help gen
-  version      the version of this program
+	b.WriteString(`  help                   this, or one command's options: cmu help gen
+  version                the version of this program
 
 Options are -name=value or -name value; their case does not matter. What is
 missing and has no default is asked for; without a terminal the answers are read
