@@ -22,49 +22,93 @@ const maxCheckpoint = 4096
 
 var errCheckpoint = errors.New("malformed checkpoint")
 
-// signCheckpoint makes the signed note for a tree.
-func signCheckpoint(tree tlog.Tree, signer note.Signer) ([]byte, error) {
-	text := fmt.Sprintf("%s\n%d\n%s\n", signer.Name(), tree.N, tree.Hash)
-	return note.Sign(&note.Note{Text: text}, signer)
+// A checkpoint is a signed note and what it says.
+type checkpoint struct {
+	tree     tlog.Tree
+	anchor   uint64 // Options.Anchor when it was signed
+	anchored bool   // it has one
+	note     []byte
+}
+
+// anchorPrefix begins the one extension line that a checkpoint may have.
+const anchorPrefix = "anchor "
+
+// sign makes the note of c, which has none yet.
+func (c *checkpoint) sign(signer note.Signer) error {
+	text := fmt.Sprintf("%s\n%d\n%s\n", signer.Name(), c.tree.N, c.tree.Hash)
+	if c.anchored {
+		text += fmt.Sprintf("%s%d\n", anchorPrefix, c.anchor)
+	}
+	var err error
+	c.note, err = note.Sign(&note.Note{Text: text}, signer)
+	return err
 }
 
 // ParseCheckpoint checks a signed checkpoint against the verifier key of the
 // log (the line in audit.pub) and returns the tree that it speaks of. Further
 // signatures, by keys that are not this one, are let through unread.
-func ParseCheckpoint(checkpoint []byte, verifierKey string) (tlog.Tree, error) {
+func ParseCheckpoint(signed []byte, verifierKey string) (tlog.Tree, error) {
+	c, err := parseCheckpoint(signed, verifierKey)
+	return c.tree, err
+}
+
+// CheckpointAnchor is ParseCheckpoint for the anchor; false if it has none.
+func CheckpointAnchor(signed []byte, verifierKey string) (uint64, bool, error) {
+	c, err := parseCheckpoint(signed, verifierKey)
+	return c.anchor, c.anchored, err
+}
+
+func parseCheckpoint(signed []byte, verifierKey string) (checkpoint, error) {
 	verifier, err := note.NewVerifier(verifierKey)
 	if err != nil {
-		return tlog.Tree{}, fmt.Errorf("parsing verifier key: %w", err)
+		return checkpoint{}, fmt.Errorf("parsing verifier key: %w", err)
 	}
-	return openCheckpoint(checkpoint, verifier)
+	return openCheckpoint(signed, verifier)
 }
 
-func openCheckpoint(checkpoint []byte, verifier note.Verifier) (tlog.Tree, error) {
-	if len(checkpoint) > maxCheckpoint {
-		return tlog.Tree{}, errCheckpoint
+// openCheckpoint checks the signature; the checkpoint has a copy of the note.
+func openCheckpoint(signed []byte, verifier note.Verifier) (checkpoint, error) {
+	if len(signed) > maxCheckpoint {
+		return checkpoint{}, errCheckpoint
 	}
-	n, err := note.Open(checkpoint, note.VerifierList(verifier))
+	n, err := note.Open(signed, note.VerifierList(verifier))
 	if err != nil {
-		return tlog.Tree{}, fmt.Errorf("opening checkpoint: %w", err)
+		return checkpoint{}, fmt.Errorf("opening checkpoint: %w", err)
 	}
-	return parseTree(n.Text, verifier.Name())
+	c, err := parseCheckpointText(n.Text, verifier.Name())
+	if err != nil {
+		return checkpoint{}, err
+	}
+	c.note = bytes.Clone(signed)
+	return c, nil
 }
 
-// parseTree reads the text of a checkpoint, strictly three lines.
-func parseTree(text, origin string) (tlog.Tree, error) {
+// parseCheckpointText reads the text of a checkpoint: strictly three lines,
+// and at most one more, the anchor.
+func parseCheckpointText(text, origin string) (checkpoint, error) {
 	lines := strings.Split(text, "\n")
-	if len(lines) != 4 || lines[3] != "" || lines[0] != origin {
-		return tlog.Tree{}, errCheckpoint
+	if len(lines) < 4 || len(lines) > 5 || lines[len(lines)-1] != "" || lines[0] != origin {
+		return checkpoint{}, errCheckpoint
 	}
 	n, err := strconv.ParseInt(lines[1], 10, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 10) != lines[1] {
-		return tlog.Tree{}, errCheckpoint
+		return checkpoint{}, errCheckpoint
 	}
 	hash, err := tlog.ParseHash(lines[2])
 	if err != nil || hash.String() != lines[2] {
-		return tlog.Tree{}, errCheckpoint
+		return checkpoint{}, errCheckpoint
 	}
-	return tlog.Tree{N: n, Hash: hash}, nil
+	c := checkpoint{tree: tlog.Tree{N: n, Hash: hash}}
+	if len(lines) == 4 {
+		return c, nil
+	}
+	digits, found := strings.CutPrefix(lines[3], anchorPrefix)
+	c.anchor, err = strconv.ParseUint(digits, 10, 64)
+	if !found || err != nil || strconv.FormatUint(c.anchor, 10) != digits {
+		return checkpoint{}, errCheckpoint
+	}
+	c.anchored = true
+	return c, nil
 }
 
 // An entry of the file of checkpoints.
@@ -72,14 +116,16 @@ type entry struct {
 	text  []byte // cut when it is too long to be one; valid until the next read
 	size  int64  // in the file
 	whole bool   // it has the shape of one: a note and its empty line
+	last  bool   // nothing follows it
 }
 
 // note is the signed note in a whole entry.
 func (e entry) note() []byte { return e.text[:len(e.text)-1] }
 
 // A checkpointReader takes the file of checkpoints apart, entry by entry. An
-// entry begins where a line is the origin, so that it finds its feet again
-// behind one that is damaged.
+// entry ends with its second empty line, so that rubbish behind it takes
+// nothing from it, and at the latest where a line is the origin, so that the
+// reader finds its feet again behind one that is damaged.
 type checkpointReader struct {
 	r      *bufio.Reader
 	origin []byte // the first line of an entry
@@ -100,10 +146,13 @@ func (c *checkpointReader) next() (entry, error) {
 		size = int64(len(c.origin))
 		c.begun = false
 	}
-	for {
+	for empty := 0; empty < 2; {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
 			return entry{}, fmt.Errorf("reading checkpoints: %w", err)
+		}
+		if len(line) == 1 && line[0] == '\n' {
+			empty++
 		}
 		if size > 0 && bytes.Equal(line, c.origin) {
 			c.begun = true
@@ -118,9 +167,11 @@ func (c *checkpointReader) next() (entry, error) {
 	if size == 0 {
 		return entry{}, io.EOF
 	}
+	lines := bytes.Count(c.text, []byte("\n")) // an anchor is the seventh
 	whole := len(c.text) <= maxCheckpoint && bytes.HasPrefix(c.text, c.origin) &&
-		bytes.HasSuffix(c.text, []byte("\n\n")) && bytes.Count(c.text, []byte("\n")) == 6
-	return entry{text: c.text, size: size, whole: whole}, nil
+		bytes.HasSuffix(c.text, []byte("\n\n")) && (lines == 6 || lines == 7)
+	_, err := c.r.Peek(1)
+	return entry{text: c.text, size: size, whole: whole, last: !c.begun && err == io.EOF}, nil
 }
 
 // ReadVerifierKey reads the verifier key in a log's directory. Who doubts the

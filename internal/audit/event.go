@@ -29,7 +29,16 @@ const OK = "ok"
 const (
 	actionRecovered = "log.recovered" // opened after an unclean stop
 	actionLoss      = "log.loss"      // begun anew after an accepted loss
+	actionStopped   = "log.stopped"   // a write or an fsync failed
+	actionGap       = "log.gap"       // what the failed fsync may have taken, and did
+	actionUncounted = "log.uncounted" // key uses that went on without a record
+	actionResumed   = "log.resumed"   // recording goes on
+	actionPolicy    = "log.policy"    // the policy was set
+	actionArchive   = "log.archive"   // segments were moved away
 )
+
+// intent is the outcome of a record that comes before its act.
+const intent = "intent"
 
 // An Event is one record. The limits are in bytes of UTF-8; what is longer is
 // cut and says so. No field may hold a secret.

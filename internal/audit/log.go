@@ -14,26 +14,7 @@ import (
 	"moongate/internal/durable"
 
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 )
-
-// Options of a log. Origin and Logger are required.
-type Options struct {
-	// Origin names the log in its checkpoints and keys, for as long as it
-	// lives: "moongate-hsm/<serial>". No white space and no "+".
-	Origin string
-	Logger *slog.Logger
-
-	SyncInterval       time.Duration    // longest wait of a written record for its fsync; default 100 ms
-	CheckpointInterval time.Duration    // between checkpoints of a log that grows; default 10 s
-	Now                func() time.Time // default time.Now
-
-	// AcceptLoss is the operator's word that a log which Open refuses with a
-	// *LossError shall be put aside, in a directory lost.NNNNNN within the
-	// log's, and be followed by a new one with a new key, whose first record
-	// says so. It changes nothing when the log is sound.
-	AcceptLoss bool
-}
 
 // ErrClosed is returned by a log that was closed.
 var ErrClosed = errors.New("audit log is closed")
@@ -41,9 +22,11 @@ var ErrClosed = errors.New("audit log is closed")
 // A Log is open for appending, by this process alone. All methods are safe for
 // concurrent use.
 //
-// After the first failure to write or sync, every call that would record
-// something fails with that same error until the log is opened again: what
-// cannot be recorded must not be done.
+// After a failure to write or sync, every call that would record something
+// fails with a [*WriteError]: what cannot be recorded must not be done. Only
+// key uses go on without a record where the policy says [Count]. The log tries
+// once a second to mend what the failure left, and takes records again when it
+// can; what happened meanwhile is on record then.
 type Log struct {
 	dir      string
 	now      func() time.Time
@@ -51,17 +34,26 @@ type Log struct {
 	signer   note.Signer
 	verifier string
 	lock     *durable.Lock
+	disk     disk
 
-	syncInterval, checkpointInterval time.Duration
+	anchorNow                                             func() uint64
+	syncInterval, checkpointInterval, signInterval, retry time.Duration
+	segmentBytes                                          int64 // of a test, or 0
+
+	settings  sync.Mutex // held through SetPolicy; taken before writing
+	archiving sync.Mutex // held through Archive; taken before writing
 
 	// writing is held by whoever writes a batch; it guards the fields below.
 	// It is taken before mu.
 	writing sync.Mutex
-	records appendFile
-	tree    frontier // over the records written
-	pending []byte   // stored hashes of records written that are not in the hash file yet
-	spare   []byte   // memory for a batch
-	dirty   bool     // something was written since the committer last looked
+	records appendFile // the newest segment
+	size    int64      // bytes of records in it, without what a failed write left
+	limit   int64      // the size at which it is closed
+	tree    frontier   // over the records written
+	pending []byte     // stored hashes of records written that are not in the hash file yet
+	spare   []byte     // memory for a batch
+	scratch []byte     // memory for a leaf
+	dirty   bool       // something was written since the committer last looked
 
 	// mu guards the fields below.
 	mu      sync.Mutex
@@ -70,36 +62,59 @@ type Log struct {
 	synced  int64  // records below it are fsynced
 	waiters *waiters
 	latest  checkpoint
-	err     error // the first failure, for good
+	signed  time.Time   // when it was signed, by this process
+	segment int         // number of the newest segment
+	begin   int64       // number of its first record
+	failed  *WriteError // the latest failure
+	failing bool        // it lasts
+	epoch   int64       // failures so far
+	refused int64       // calls refused since the latest failure
 	closed  bool
+	policy  Policy
+	tally   tally // key uses without a record
 
 	reservation reservation
+	tallyFile   tallyFile
 
-	// Owned by the committer's goroutine, see commit.go.
-	hashes      appendFile
-	checkpoints appendFile
-	spareHashes []byte
+	// Owned by the committer's goroutine, see commit.go and mend.go.
+	hashes          appendFile
+	checkpoints     appendFile
+	checkpointsSize int64  // size of the file of checkpoints
+	permanent       mark   // what the last good fsync of records covers
+	covered         mark   // what the latest checkpoint covers
+	unsynced        bool   // an fsync of records failed since
+	repair          repair // of the failure that lasts
+	spareHashes     []byte
 
 	proofs *os.File // the hash file, for ReadAt
 
 	wrote   chan struct{} // capacity 1: the first record since a sync was written
 	hurry   chan struct{} // capacity 1: somebody waits for a sync
+	full    chan struct{} // capacity 1: the segment has reached its limit
+	trouble chan struct{} // capacity 1: a write failed
 	demands chan chan<- error
 	stop    chan struct{} // closed by Close
 	stopped chan struct{} // closed by the committer when it returns
 }
 
-// An appendFile is what the log needs of its files: each Write lands whole at
-// the end or fails, and Sync makes permanent what was written before.
-type appendFile interface {
-	io.WriteCloser
-	Sync() error
+// A WriteError says that nothing can be recorded for the time being.
+type WriteError struct {
+	Since time.Time
+	Err   error // the first failure
 }
 
-// diskFile syncs an *os.File without waiting for its time stamps.
-type diskFile struct{ *os.File }
+func (e *WriteError) Error() string {
+	return fmt.Sprintf("audit log cannot be written since %s: %v", e.Since.UTC().Format(time.RFC3339), e.Err)
+}
 
-func (f diskFile) Sync() error { return durable.SyncData(f.File) }
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// A mark is a place in the newest segment: the tree over all records before
+// it, and its offset.
+type mark struct {
+	tree frontier
+	size int64
+}
 
 // A batch collects the lines of callers that arrive while another writes.
 type batch struct {
@@ -114,10 +129,11 @@ type waiters struct {
 	err  error
 }
 
-// A checkpoint is a signed note and the tree that it is about.
-type checkpoint struct {
-	tree tlog.Tree
-	note []byte
+// A ticket is a record that was written.
+type ticket struct {
+	seq    int64
+	epoch  int64 // failures before
+	strict bool  // the policy, then
 }
 
 // lineBuffers holds *[]byte for encoding outside of the locks.
@@ -125,31 +141,41 @@ var lineBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return
 
 // Append records ev. When it returns nil the record is written, so that it
 // survives the death of this process, and will be fsynced within
-// Options.SyncInterval. Seq and Time of ev are ignored. An event without kind,
-// action or outcome is refused and nothing is recorded.
+// Options.SyncInterval; where the policy is strict it is fsynced already. Seq
+// and Time of ev are ignored. An event without kind, action or outcome is
+// refused and nothing is recorded.
+//
+// Where the policy is [Count], Append returns nil too for a [Use] that could
+// not be recorded, and counts it.
 func (l *Log) Append(ev Event) error {
-	_, err := l.append(&ev)
+	t, err := l.append(&ev)
+	if err == nil && t.strict {
+		err = l.waitSynced(context.Background(), t)
+	}
+	if err != nil && ev.Kind == Use && l.countUse(ev.Action, err) {
+		return nil
+	}
 	return err
 }
 
 // AppendDurable records ev as Append does and returns when it is fsynced;
 // callers that wait at the same time share one fsync. If ctx ends before,
 // AppendDurable returns its error: the record is there, but a crash may still
-// take it.
+// take it. After a [*WriteError] too the record may be there.
 func (l *Log) AppendDurable(ctx context.Context, ev Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	seq, err := l.append(&ev)
+	t, err := l.append(&ev)
 	if err != nil {
 		return err
 	}
-	return l.waitSynced(ctx, seq)
+	return l.waitSynced(ctx, t)
 }
 
-func (l *Log) append(ev *Event) (int64, error) {
+func (l *Log) append(ev *Event) (ticket, error) {
 	if ev.Kind == "" || ev.Action == "" || ev.Outcome == "" {
-		return 0, errIncomplete
+		return ticket{}, errIncomplete
 	}
 	buf := lineBuffers.Get().(*[]byte)
 	defer lineBuffers.Put(buf)
@@ -158,11 +184,12 @@ func (l *Log) append(ev *Event) (int64, error) {
 
 	l.mu.Lock()
 	if err := l.usable(); err != nil {
+		l.refused++
 		l.mu.Unlock()
-		return 0, err
+		return ticket{}, err
 	}
-	b, seq := l.batch, l.next
-	b.lines = appendHead(b.lines, seq, l.now())
+	b, t := l.batch, ticket{seq: l.next, epoch: l.epoch, strict: l.policy.Strict}
+	b.lines = appendHead(b.lines, t.seq, l.now())
 	b.lines = append(b.lines, body...)
 	b.lines = append(b.lines, '\n')
 	l.next++
@@ -175,13 +202,13 @@ func (l *Log) append(ev *Event) (int64, error) {
 	if !b.done {
 		l.writeBatch()
 	}
-	return seq, b.err
+	return t, b.err
 }
 
 // usable says why nothing can be recorded. The caller holds mu.
 func (l *Log) usable() error {
-	if l.err != nil {
-		return l.err
+	if l.failing {
+		return l.failed
 	}
 	if l.closed {
 		return ErrClosed
@@ -193,7 +220,11 @@ func (l *Log) usable() error {
 // holds writing.
 func (l *Log) writeBatch() {
 	l.mu.Lock()
-	b, end, err := l.batch, l.next, l.err
+	b, end := l.batch, l.next
+	var err error
+	if l.failing {
+		err = l.failed
+	}
 	l.batch = &batch{lines: l.spare}
 	l.mu.Unlock()
 	l.spare = nil
@@ -208,8 +239,8 @@ func (l *Log) writeBatch() {
 	b.lines = nil
 }
 
-// writeLines appends lines to the file, so that it has end records, and adds
-// them to the tree. The caller holds writing.
+// writeLines appends lines to the file, so that the log has end records, and
+// adds them to the tree. The caller holds writing.
 func (l *Log) writeLines(lines []byte, end int64) error {
 	if err := l.reservation.cover(end); err != nil {
 		return l.fail(err)
@@ -217,41 +248,55 @@ func (l *Log) writeLines(lines []byte, end int64) error {
 	if _, err := l.records.Write(lines); err != nil {
 		return l.fail(fmt.Errorf("writing audit records: %w", err))
 	}
-	for len(lines) > 0 {
-		text, rest, _ := bytes.Cut(lines, []byte("\n"))
-		l.pending = l.tree.push(tlog.RecordHash(text), l.pending)
-		lines = rest
-	}
+	l.grow(lines)
 	if !l.dirty {
 		l.dirty = true
 		signal(l.wrote)
 	}
+	if l.size >= l.limit {
+		signal(l.full)
+	}
 	return nil
 }
 
-// maxSpare bounds the memory that a burst leaves behind.
-const maxSpare = 1 << 20
+// grow adds lines that are in the file to the tree. The caller holds writing.
+func (l *Log) grow(lines []byte) {
+	l.size += int64(len(lines))
+	for len(lines) > 0 {
+		text, rest, _ := bytes.Cut(lines, []byte("\n"))
+		l.pending = l.tree.push(leafHash(text, &l.scratch), l.pending)
+		lines = rest
+	}
+}
 
-// fail breaks the log with its first error, which it returns.
+// maxSpare bounds the memory that a burst leaves behind.
+const maxSpare = 4 << 20
+
+// fail stops recording, with the error that it returns.
 func (l *Log) fail(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = fmt.Errorf("audit log is broken: %w", err)
-		l.logger.Error("audit log is broken; nothing more will be recorded until it is opened again", "dir", l.dir, "err", err)
+	if !l.failing {
+		l.failed, l.failing = &WriteError{Since: l.now(), Err: err}, true
+		l.epoch++
+		l.refused = 0
+		l.logger.Error("the audit log cannot be written; trying again each second", "dir", l.dir, "on-full", l.policy.OnFull, "err", err)
+		signal(l.trouble)
 	}
-	return l.err
+	return l.failed
 }
 
-// waitSynced returns when record seq, which is written, is fsynced.
-func (l *Log) waitSynced(ctx context.Context, seq int64) error {
+// waitSynced returns when a record that is written is fsynced.
+func (l *Log) waitSynced(ctx context.Context, t ticket) error {
 	l.mu.Lock()
-	if l.synced > seq || l.err != nil {
+	if l.epoch != t.epoch {
+		// A failure came between: the number may be another record's by now.
 		defer l.mu.Unlock()
-		if l.synced > seq {
-			return nil
-		}
-		return l.err
+		return l.failed
+	}
+	if l.synced > t.seq {
+		l.mu.Unlock()
+		return nil
 	}
 	if l.waiters == nil {
 		l.waiters = &waiters{done: make(chan struct{})}
@@ -276,11 +321,14 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Err is the error that broke the log, or nil.
+// Err is why nothing can be recorded at present, a [*WriteError], or nil.
 func (l *Log) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.err
+	if !l.failing {
+		return nil
+	}
+	return l.failed
 }
 
 // Len is the number of records.
@@ -290,69 +338,21 @@ func (l *Log) Len() int64 {
 	return l.next
 }
 
+// permanentLen is the number of records that are fsynced.
+func (l *Log) permanentLen() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.synced
+}
+
 // VerifierKey is the public key that checks the log's checkpoints, in the
 // encoding of [note.NewVerifier]: the line in audit.pub.
 func (l *Log) VerifierKey() string { return l.verifier }
 
-// Checkpoint is the latest signed checkpoint. Whoever keeps it can later
-// demand a [Log.ProveTree] from it on, and so notice rewritten history.
-func (l *Log) Checkpoint() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.latest.note)
-}
-
-// ProveTree proves that the tree of size records, which must not exceed the
-// latest checkpoint's, begins with the tree of old records. Check the proof
-// with [tlog.CheckTree].
-func (l *Log) ProveTree(size, old int64) (tlog.TreeProof, error) {
-	if err := l.provable(size); err != nil {
-		return nil, err
-	}
-	return tlog.ProveTree(size, old, hashFile{l.proofs})
-}
-
-// ProveRecord proves that record seq is in the tree of size records, which
-// must not exceed the latest checkpoint's. Check the proof with
-// [tlog.CheckRecord] and the [tlog.RecordHash] of the line.
-func (l *Log) ProveRecord(size, seq int64) (tlog.RecordProof, error) {
-	if err := l.provable(size); err != nil {
-		return nil, err
-	}
-	return tlog.ProveRecord(size, seq, hashFile{l.proofs})
-}
-
-func (l *Log) provable(size int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if size > l.latest.tree.N {
-		return fmt.Errorf("no checkpoint covers %d records yet", size)
-	}
-	return nil
-}
-
-// SignCheckpoint signs a checkpoint now, over all that was recorded before the
-// call, if the latest one does not cover it.
-func (l *Log) SignCheckpoint(ctx context.Context) error {
-	answer := make(chan error, 1)
-	select {
-	case l.demands <- answer:
-	case <-l.stopped:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // Close syncs what was written, signs a checkpoint over it and gives the log
 // up. Records of calls that had begun before are kept; later ones fail with
-// [ErrClosed]. A broken log is closed too; the error is then what broke it.
+// [ErrClosed]. A log that cannot be written is closed too; the error is then a
+// [*WriteError].
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -374,7 +374,7 @@ func (l *Log) Close() error {
 	if err == nil {
 		err = l.reservation.release(l.Len())
 	}
-	return errors.Join(err, l.closeFiles())
+	return errors.Join(err, l.closeFiles(), l.lock.Unlock())
 }
 
 func (l *Log) closeFiles() error {
@@ -382,5 +382,5 @@ func (l *Log) closeFiles() error {
 	for _, f := range []io.Closer{l.records, l.hashes, l.checkpoints, l.proofs} {
 		errs = append(errs, f.Close())
 	}
-	return errors.Join(append(errs, l.lock.Unlock())...)
+	return errors.Join(errs...)
 }

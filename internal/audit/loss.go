@@ -96,7 +96,7 @@ func moveAside(dir, part string) error {
 			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				return err
 			}
-		case name == hashesName, name == checkpointsName, name == reservedName, name == publicName, isSegment(name):
+		case name == hashesName, name == checkpointsName, name == reservedName, name == archivedName, name == publicName, isSegment(name):
 			if err := durable.Rename(filepath.Join(dir, name), filepath.Join(part, name)); err != nil {
 				return err
 			}

@@ -2,11 +2,11 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +44,8 @@ func (e *LossError) Error() string {
 // Open reads the records since the latest checkpoint, and compares the stored
 // hashes with that checkpoint; it reads all records only if these hashes are
 // not sound. A record altered further back it does not see: [Verify] does.
+//
+// Nothing is opened on a disk that cannot be written.
 func Open(dir string, opts Options) (*Log, error) {
 	if opts.Logger == nil {
 		return nil, errors.New("opening audit log: no logger")
@@ -94,7 +96,9 @@ func openLocked(dir string, opts Options, lock *durable.Lock) (*Log, error) {
 	}
 	go l.commitLoop()
 	if err := l.recordOpening(found, loss); err != nil {
-		l.abandon()
+		close(l.stop)
+		<-l.stopped
+		l.closeFiles() // the error that led here is the one to tell
 		return nil, err
 	}
 	return l, nil
@@ -107,50 +111,81 @@ func (l *Log) recordOpening(found *state, loss *acceptedLoss) error {
 			return err
 		}
 	}
+	if found.tallyErr != nil {
+		unknown := Event{Kind: Admin, Action: actionUncounted, Outcome: OK, Detail: "how many key uses went on without a record cannot be told: " + found.tallyErr.Error()}
+		if err := l.AppendDurable(context.Background(), unknown); err != nil {
+			return err
+		}
+		if err := l.tallyFile.rebuild(); err != nil {
+			return err
+		}
+	} else if !found.tally.empty() {
+		event := found.tally.event()
+		if err := l.AppendDurable(context.Background(), event); err != nil {
+			return err
+		}
+		if err := l.tallyFile.reset(); err != nil {
+			return err
+		}
+	}
 	if detail := found.recovery(); detail != "" {
 		l.logger.Warn("audit log recovered after an unclean stop", "dir", l.dir, "detail", detail)
-		return l.AppendDurable(context.Background(), Event{Kind: Admin, Action: actionRecovered, Outcome: OK, Detail: detail})
+		if err := l.AppendDurable(context.Background(), Event{Kind: Admin, Action: actionRecovered, Outcome: OK, Detail: detail}); err != nil {
+			return err
+		}
+	}
+	// The segments before the newest are covered, unless somebody cut the file
+	// of checkpoints: what mends a failure counts on it.
+	if found.coveredSegment != found.segment && found.latest.tree.N != found.begin {
+		return l.SignCheckpoint(context.Background())
 	}
 	return nil
 }
 
-// abandon stops the committer and closes the files but for the lock.
-func (l *Log) abandon() {
-	close(l.stop)
-	<-l.stopped
-	for _, f := range []io.Closer{l.records, l.hashes, l.checkpoints, l.proofs} {
-		f.Close() // the error that led here is the one to tell
-	}
-}
-
 // open makes what is missing, mends what a crash left and builds the log.
 func (s *state) open(dir string, opts Options, lock *durable.Lock) (*Log, error) {
-	signer, err := s.create(dir, opts.Origin)
+	d := opts.disk
+	if d == nil {
+		d = osDisk{}
+	}
+	signer, err := s.create(dir, opts.Origin, d)
 	if err != nil {
 		return nil, fmt.Errorf("creating audit log: %w", err)
 	}
+	if s.coveredSegment != s.segment {
+		s.covered.size = 0
+	}
 	l := &Log{
-		dir: dir, now: opts.Now, logger: opts.Logger, signer: signer, verifier: s.verifierKey, lock: lock,
-		syncInterval: opts.SyncInterval, checkpointInterval: opts.CheckpointInterval,
-		tree: s.tree, batch: &batch{}, next: s.tree.n, synced: s.tree.n, latest: s.latest,
-		reservation: reservation{path: filepath.Join(dir, reservedName), block: minReserve},
-		wrote:       make(chan struct{}, 1), hurry: make(chan struct{}, 1), demands: make(chan chan<- error),
-		stop: make(chan struct{}), stopped: make(chan struct{}),
+		dir: dir, now: opts.Now, logger: opts.Logger, signer: signer, verifier: s.verifierKey, lock: lock, disk: d,
+		anchorNow: opts.Anchor, segmentBytes: opts.segmentBytes,
+		syncInterval:       cmp.Or(max(opts.SyncInterval, 0), 100*time.Millisecond),
+		checkpointInterval: cmp.Or(max(opts.CheckpointInterval, 0), 10*time.Second),
+		signInterval:       cmp.Or(opts.signInterval, time.Second),
+		retry:              cmp.Or(opts.retry, time.Second),
+		tree:               s.tree, size: s.size, segment: s.segment, begin: s.begin, policy: s.policy,
+		batch: &batch{}, next: s.tree.n, synced: s.tree.n, latest: s.latest,
+		checkpointsSize: s.checkpointsSize, permanent: mark{s.tree, s.size}, covered: s.covered,
+		wrote: make(chan struct{}, 1), hurry: make(chan struct{}, 1), full: make(chan struct{}, 1), trouble: make(chan struct{}, 1),
+		demands: make(chan chan<- error), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if l.now == nil {
 		l.now = time.Now
 	}
-	if l.syncInterval <= 0 {
-		l.syncInterval = 100 * time.Millisecond
-	}
-	if l.checkpointInterval <= 0 {
-		l.checkpointInterval = 10 * time.Second
-	}
+	l.limit = l.segmentLimit(s.policy)
+	l.reservation = reservation{path: filepath.Join(dir, reservedName), disk: l.disk, block: minReserve}
+	l.tallyFile = tallyFile{path: filepath.Join(dir, uncountedName), disk: l.disk}
 	if err := s.openFiles(l); err != nil {
 		return nil, err
 	}
-	if err := l.reservation.prepare(s.tree.n); err != nil {
-		return nil, errors.Join(err, l.records.Close(), l.hashes.Close(), l.checkpoints.Close(), l.proofs.Close())
+	err = l.reservation.prepare(s.tree.n)
+	if err == nil {
+		err = l.makeSpare()
+	}
+	if err == nil && s.policy.OnFull == Count {
+		err = l.tallyFile.create()
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.closeFiles())
 	}
 	return l, nil
 }
@@ -158,13 +193,13 @@ func (s *state) open(dir string, opts Options, lock *durable.Lock) (*Log, error)
 // create makes what a new log begins with, in this order: the signer key, the
 // checkpoint over no records, the verifier key. So a crash on the way can be
 // told from a loss of checkpoints.
-func (s *state) create(dir, origin string) (note.Signer, error) {
+func (s *state) create(dir, origin string, d disk) (note.Signer, error) {
 	if s.signerKey == "" {
 		var err error
 		if s.signerKey, s.verifierKey, err = note.GenerateKey(rand.Reader, origin); err != nil {
 			return nil, fmt.Errorf("generating key: %w", err)
 		}
-		if err := durable.WriteFile(filepath.Join(dir, privateName), []byte(s.signerKey+"\n"), 0o600); err != nil {
+		if err := d.writeFile(filepath.Join(dir, privateName), []byte(s.signerKey+"\n"), 0o600); err != nil {
 			return nil, err
 		}
 		s.writePublic = true
@@ -174,12 +209,12 @@ func (s *state) create(dir, origin string) (note.Signer, error) {
 		return nil, fmt.Errorf("reading signer key: %w", err)
 	}
 	if s.latest.note == nil {
-		if err := s.writeFirst(dir, signer); err != nil {
+		if err := s.writeFirst(dir, signer, d); err != nil {
 			return nil, err
 		}
 	}
 	if s.writePublic {
-		if err := durable.WriteFile(filepath.Join(dir, publicName), []byte(s.verifierKey+"\n"), 0o644); err != nil {
+		if err := d.writeFile(filepath.Join(dir, publicName), []byte(s.verifierKey+"\n"), 0o644); err != nil {
 			return nil, err
 		}
 	}
@@ -187,70 +222,56 @@ func (s *state) create(dir, origin string) (note.Signer, error) {
 }
 
 // writeFirst signs the checkpoint over no records.
-func (s *state) writeFirst(dir string, signer note.Signer) error {
-	var err error
-	if s.latest.note, err = signCheckpoint(s.latest.tree, signer); err != nil {
+func (s *state) writeFirst(dir string, signer note.Signer, d disk) error {
+	if err := s.latest.sign(signer); err != nil {
 		return fmt.Errorf("signing first checkpoint: %w", err)
 	}
 	data := append(bytes.Clone(s.latest.note), '\n')
 	s.checkpointsSize = int64(len(data))
-	return durable.WriteFile(filepath.Join(dir, checkpointsName), data, 0o600)
+	return d.writeFile(filepath.Join(dir, checkpointsName), data, 0o600)
 }
 
 // openFiles opens the files for appending, cut to what is sound.
 func (s *state) openFiles(l *Log) error {
+	hashesSize := hashBytes(s.latest.tree.N)
 	if s.rebuilt {
-		if err := durable.Rename(filepath.Join(l.dir, newHashesName), filepath.Join(l.dir, hashesName)); err != nil {
+		hashesSize = hashBytes(s.tree.n)
+		if err := l.disk.rename(filepath.Join(l.dir, newHashesName), filepath.Join(l.dir, hashesName)); err != nil {
 			return err
 		}
 	}
-	hashesSize := tlog.HashSize * tlog.StoredHashCount(s.tree.n)
-	if !s.rebuilt {
-		hashesSize = tlog.HashSize * tlog.StoredHashCount(s.latest.tree.N)
+	var opened []appendFile
+	fail := func(err error) error {
+		for _, f := range opened {
+			err = errors.Join(err, f.Close())
+		}
+		return err
 	}
-	var opened []*os.File
 	for _, file := range []struct {
 		path string
 		size int64
 	}{
-		{filepath.Join(l.dir, firstSegment), s.size},
+		{segmentPath(l.dir, s.segment), s.size},
 		{filepath.Join(l.dir, hashesName), hashesSize},
 		{filepath.Join(l.dir, checkpointsName), s.checkpointsSize},
 	} {
-		f, err := openCut(file.path, file.size)
+		f, err := l.disk.openAppend(file.path)
 		if err != nil {
-			return errors.Join(append([]error{err}, closeAll(opened)...)...)
+			return fail(err)
 		}
 		opened = append(opened, f)
+		// Fsynced as well: what a process that died had written may not be yet.
+		if err := f.Truncate(file.size); err != nil {
+			return fail(err)
+		}
 	}
 	if _, err := opened[1].Write(s.tail); err != nil {
-		return errors.Join(append([]error{fmt.Errorf("writing audit hashes: %w", err)}, closeAll(opened)...)...)
+		return fail(fmt.Errorf("writing audit hashes: %w", err))
 	}
-	l.records, l.hashes, l.checkpoints = diskFile{opened[0]}, diskFile{opened[1]}, diskFile{opened[2]}
-	var err error
-	if l.proofs, err = os.Open(filepath.Join(l.dir, hashesName)); err != nil {
-		return errors.Join(append([]error{err}, closeAll(opened)...)...)
-	}
-	return nil
-}
-
-// openCut opens a file for appending that is size bytes long afterwards, and
-// fsynced: what a process that died had written may not be yet.
-func openCut(path string, size int64) (*os.File, error) {
-	f, err := durable.OpenAppend(path, 0o600)
+	proofs, err := os.Open(filepath.Join(l.dir, hashesName))
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
-	if err := durable.Truncate(f, size); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-func closeAll(files []*os.File) []error {
-	var errs []error
-	for _, f := range files {
-		errs = append(errs, f.Close())
-	}
-	return errs
+	l.records, l.hashes, l.checkpoints, l.proofs = opened[0], opened[1], opened[2], proofs
+	return nil
 }

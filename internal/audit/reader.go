@@ -8,54 +8,15 @@ import (
 	"io"
 	"iter"
 	"os"
-	"path/filepath"
-	"strings"
 )
-
-// Names in a log's directory.
-const (
-	segmentPrefix   = "records."
-	firstSegment    = segmentPrefix + "000000"
-	hashesName      = "hashes"
-	newHashesName   = "hashes.new" // hashes being recomputed
-	checkpointsName = "checkpoints"
-	reservedName    = "reserved"
-	publicName      = "audit.pub"
-	privateName     = "audit.key"
-	lockName        = "lock"
-)
-
-// segments lists the record files of a log in order, without gaps.
-func segments(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir) // sorted
-	if err != nil {
-		return nil, fmt.Errorf("listing records: %w", err)
-	}
-	var paths []string
-	for _, e := range entries {
-		if !isSegment(e.Name()) {
-			continue
-		}
-		if want := fmt.Sprintf("%s%06d", segmentPrefix, len(paths)); e.Name() != want {
-			return nil, fmt.Errorf("listing records: %s is missing", want)
-		}
-		paths = append(paths, filepath.Join(dir, e.Name()))
-	}
-	return paths, nil
-}
-
-// isSegment reports whether name is records.NNNNNN.
-func isSegment(name string) bool {
-	number, found := strings.CutPrefix(name, segmentPrefix)
-	return found && len(number) == 6 && strings.Trim(number, "0123456789") == ""
-}
 
 // Records iterates over the records of the log in dir, from record number from
-// on, in order. It takes no lock: it may run while the log is written, in this
-// process or another, and ends at the last record that was complete when it
-// began, or with an error at the first line that is not the record that should
-// be there, an unfinished last line excepted. It checks form and numbers, not hashes: for those see
-// [Verify].
+// on, in order; where that one is archived, from the first that is not. It
+// takes no lock: it may run while the log is written, in this process or
+// another, and ends at the last record that was complete when it began, or with
+// an error at the first line that is not the record that should be there, an
+// unfinished last line excepted. It checks form and numbers, not hashes: for
+// those see [Verify].
 func Records(dir string, from int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := eachRecord(dir, from, func(e Event) bool { return yield(e, nil) }); err != nil {
@@ -64,14 +25,35 @@ func Records(dir string, from int64) iter.Seq2[Event, error] {
 	}
 }
 
+// Tail iterates over the newest n records of the log in dir, oldest first, or
+// over fewer where fewer are there. It reads little more than these, however
+// long the log is; otherwise it is like [Records].
+func Tail(dir string, n int) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		files, err := segments(dir)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		last, err := lastSeq(files)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		if n > 0 {
+			Records(dir, last-int64(n)+1)(yield)
+		}
+	}
+}
+
 // eachRecord calls fn for the records from number from on until it says false.
 func eachRecord(dir string, from int64, fn func(Event) bool) error {
 	from = max(from, 0)
-	paths, err := segments(dir)
+	files, err := segments(dir)
 	if err != nil {
 		return err
 	}
-	lines, err := seekRecord(paths, from)
+	lines, err := seekRecord(files, from)
 	if err != nil {
 		return err
 	}
@@ -83,7 +65,7 @@ func eachRecord(dir string, from int64, fn func(Event) bool) error {
 		} else if err != nil {
 			return err
 		}
-		if !line.whole && len(lines.paths) == 0 {
+		if !line.whole && lines.atLast() {
 			return nil // unfinished, or being written now
 		}
 		event, err := ParseRecord(line.text)
@@ -100,79 +82,6 @@ func eachRecord(dir string, from int64, fn func(Event) bool) error {
 	}
 }
 
-// seekRecord positions a reader at or a little before record number seq.
-func seekRecord(paths []string, seq int64) (*lineReader, error) {
-	start := 0
-	for i, path := range paths {
-		if first, ok, err := firstSeq(path); err != nil {
-			return nil, err
-		} else if ok && first <= seq {
-			start = i
-		}
-	}
-	lines := newLineReader(paths[min(start, len(paths)):])
-	if len(paths) == 0 {
-		return lines, nil
-	}
-	if err := lines.open(); err != nil {
-		return nil, err
-	}
-	offset, err := bisect(lines.file, seq)
-	if err != nil {
-		return nil, errors.Join(err, lines.close())
-	}
-	if err := lines.seek(offset); err != nil {
-		return nil, errors.Join(err, lines.close())
-	}
-	return lines, nil
-}
-
-func firstSeq(path string) (seq int64, ok bool, err error) {
-	lines := newLineReader([]string{path})
-	defer lines.close()
-	line, err := lines.next()
-	if err == io.EOF {
-		return 0, false, nil
-	} else if err != nil {
-		return 0, false, err
-	}
-	seq, ok = parseSeq(line.text)
-	return seq, ok, nil
-}
-
-// bisectSpan is where bisect stops: what is left is read through.
-const bisectSpan = 1 << 16
-
-// bisect finds the offset of a line at or before record seq and not far from
-// it. Where it meets what is no record it gives up and says 0: reading from
-// there will come upon the damage in order.
-func bisect(f *os.File, seq int64) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("seeking record: %w", err)
-	}
-	low, high := int64(0), info.Size()
-	window := make([]byte, 2*maxLine)
-	for high-low > bisectSpan {
-		middle := low + (high-low)/2
-		n, err := f.ReadAt(window, middle)
-		if err != nil && err != io.EOF {
-			return 0, fmt.Errorf("seeking record: %w", err)
-		}
-		newline := bytes.IndexByte(window[:n], '\n')
-		found, ok := parseSeq(window[newline+1 : n])
-		switch {
-		case newline < 0 || !ok:
-			return 0, nil
-		case found <= seq:
-			low = middle + int64(newline) + 1
-		default:
-			high = middle
-		}
-	}
-	return low, nil
-}
-
 // A line of a record file.
 type line struct {
 	text  []byte // without its newline, and cut to maxLine bytes; valid until the next call
@@ -182,23 +91,27 @@ type line struct {
 
 // A lineReader reads the lines of several files in order.
 type lineReader struct {
-	paths []string // still to be opened
-	file  *os.File // being read, or nil
+	files []segmentFile // still to be opened
+	file  *os.File      // being read, or nil
 	r     *bufio.Reader
 	text  []byte
 
+	number int   // of the segment that next returned a line of, or looked into
 	size   int64 // of file when it was opened
 	offset int64 // in file: behind the line that next returned
 }
 
-func newLineReader(paths []string) *lineReader {
-	return &lineReader{paths: paths, r: bufio.NewReaderSize(nil, 1<<16)}
+func newLineReader(files []segmentFile) *lineReader {
+	return &lineReader{files: files, r: bufio.NewReaderSize(nil, 1<<16)}
 }
+
+// atLast reports whether no file follows the one that is read.
+func (l *lineReader) atLast() bool { return len(l.files) == 0 }
 
 // open opens the next file, to be read up to the size that it has now: a
 // reader must not chase a writer.
 func (l *lineReader) open() error {
-	f, err := os.Open(l.paths[0])
+	f, err := os.Open(l.files[0].path)
 	if err != nil {
 		return fmt.Errorf("reading records: %w", err)
 	}
@@ -206,7 +119,7 @@ func (l *lineReader) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("reading records: %w", err), f.Close())
 	}
-	l.file, l.paths, l.size = f, l.paths[1:], info.Size()
+	l.file, l.number, l.files, l.size = f, l.files[0].number, l.files[1:], info.Size()
 	return l.seek(0)
 }
 
@@ -223,7 +136,7 @@ func (l *lineReader) seek(offset int64) error {
 // next is the next line, or io.EOF after the last of the last file.
 func (l *lineReader) next() (line, error) {
 	for {
-		if l.file == nil && len(l.paths) == 0 {
+		if l.file == nil && len(l.files) == 0 {
 			return line{}, io.EOF
 		}
 		if l.file == nil {

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"moongate/internal/durable"
 )
 
 // The reservation is written so far ahead of the log's end that it is seldom
@@ -28,6 +26,7 @@ const (
 // crash it is known how many records can have been lost.
 type reservation struct {
 	path string
+	disk disk
 
 	mu      sync.Mutex
 	limit   int64 // on disk: no record at or above it was ever written
@@ -78,7 +77,7 @@ func (r *reservation) advance(end int64) error {
 
 // write replaces the file. The caller holds mu.
 func (r *reservation) write(limit int64) error {
-	if err := durable.WriteFile(r.path, fmt.Appendf(nil, "%d\n", limit), 0o600); err != nil {
+	if err := r.disk.writeFile(r.path, fmt.Appendf(nil, "%d\n", limit), 0o600); err != nil {
 		return fmt.Errorf("reserving audit records: %w", err)
 	}
 	r.limit, r.written = limit, time.Now()

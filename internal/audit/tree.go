@@ -86,3 +86,14 @@ func (h hashFile) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	}
 	return hashes, nil
 }
+
+// leafHash is [tlog.RecordHash] in one call of SHA-256; scratch is memory.
+func leafHash(text []byte, scratch *[]byte) tlog.Hash {
+	b := append((*scratch)[:0], 0) // RFC 6962, section 2.1: the prefix of a leaf
+	b = append(b, text...)
+	*scratch = b
+	return sha256.Sum256(b)
+}
+
+// hashBytes is the size of the stored hashes of n records.
+func hashBytes(n int64) int64 { return tlog.HashSize * tlog.StoredHashCount(n) }

@@ -10,44 +10,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// A Report is the result of [Verify].
-type Report struct {
-	Records     int64     // in place, counted up to the last
-	Checkpoints int64     // with a good signature
-	Signed      int64     // records that the largest of them covers
-	Latest      tlog.Tree // the tree of that checkpoint
-	Recoveries  int64     // events "log.recovered": unclean stops, which may have taken records
-
-	Findings []Finding // at most maxFindings
-	Omitted  int64     // findings beyond these
-	Warnings []string  // what is not tampering, and ought to be known
-}
-
-// OK reports whether nothing was found: the records are those that were
-// signed. It says nothing of records cut off together with the checkpoints
-// over them; for that, compare Latest with a checkpoint kept elsewhere.
-func (r *Report) OK() bool { return len(r.Findings) == 0 }
-
-// A Finding is a difference between the log and what was signed.
-type Finding struct {
-	First, Last int64 // record numbers that it is about, both included; -1 if it is not about records
-	What        string
-}
-
-func (f Finding) String() string {
-	switch {
-	case f.First < 0:
-		return f.What
-	case f.First == f.Last:
-		return fmt.Sprintf("record %d: %s", f.First, f.What)
-	default:
-		return fmt.Sprintf("records %d to %d: %s", f.First, f.Last, f.What)
-	}
-}
-
-// maxFindings bounds the list in a Report.
-const maxFindings = 100
-
 // Verify checks a log, or a copy of its directory, with nothing but its
 // verifier key (the line of audit.pub, which should come from elsewhere than
 // the copy). It recomputes every leaf and root, checks every checkpoint's
@@ -56,9 +18,15 @@ const maxFindings = 100
 // checkpoints. The error is for what could not be read, never for what was
 // found.
 //
+// archives are directories that [Log.Archive] moved segments to: with them the
+// whole is verified. Without, verification begins at the frontier that the log
+// keeps in their place, whose root is signed: Report.Archived records are not
+// looked at. An archive's directory alone can be verified as well.
+//
 // It needs little memory and takes no lock. On a log in use it is right as
-// well; of such a log, copy the checkpoints before the records.
-func Verify(dir, verifierKey string) (Report, error) {
+// well; of such a log, copy the checkpoints before the records, and not while
+// segments are archived.
+func Verify(dir, verifierKey string, archives ...string) (Report, error) {
 	verifier, err := note.NewVerifier(verifierKey)
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying audit log: parsing verifier key: %w", err)
@@ -73,24 +41,26 @@ func Verify(dir, verifierKey string) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying audit log: %w", err)
 	}
-	paths, err := segments(dir)
-	if err != nil {
-		return Report{}, fmt.Errorf("verifying audit log: %w", err)
-	}
 	v := &verification{
 		verifier: verifier,
 		entries:  newCheckpointReader(io.LimitReader(checkpoints, info.Size()), verifier.Name()),
-		witness:  openWitness(dir),
-		lines:    newLineReader(paths),
 
 		witnessEnd: -1,
 	}
+	files, start, err := v.sources(append([]string{dir}, archives...))
+	if err != nil {
+		return Report{}, fmt.Errorf("verifying audit log: %w", err)
+	}
+	v.lines = newLineReader(files)
+	v.tree, v.compare = start, start.n
+	v.report.Archived, v.report.Segments = start.n, len(files)
+	v.witness = openWitness(dir, files, start)
 	if v.witness == nil {
-		v.witnessEnd = 0
+		v.witnessEnd = start.n
 	}
 	defer v.witness.close()
 	defer v.lines.close()
-	if err := v.run(); err != nil {
+	if err := v.run(start.n); err != nil {
 		return Report{}, fmt.Errorf("verifying audit log: %w", err)
 	}
 	return v.report, nil
@@ -108,9 +78,9 @@ type verification struct {
 	report   Report
 
 	entries *checkpointReader
-	due     tlog.Tree // the next checkpoint to be compared
-	some    bool      // there is one
-	entry   int64     // entries read
+	due     checkpoint // the next one to be compared
+	some    bool       // there is one
+	entry   int64      // entries read
 
 	lines *lineReader
 	ahead line // one line of look-ahead
@@ -127,17 +97,23 @@ type verification struct {
 	unlisted   int64     // suspects beyond maxFindings
 }
 
-func (v *verification) run() error {
+// run verifies from record number position on; it is the number that the next
+// line should have.
+func (v *verification) run(position int64) error {
 	if err := v.nextCheckpoint(); err != nil {
 		return err
 	}
-	if err := v.checkRoots(0); err != nil {
+	for v.some && v.due.tree.N < position { // over archived records: the signature is all there is
+		if err := v.nextCheckpoint(); err != nil {
+			return err
+		}
+	}
+	if err := v.checkRoots(position); err != nil {
 		return err
 	}
 	if err := v.look(); err != nil {
 		return err
 	}
-	position := int64(0) // number that the next line should have
 	for v.more {
 		current := line{text: append(v.text[0][:0], v.ahead.text...), size: v.ahead.size, whole: v.ahead.whole}
 		v.text[0] = current.text
@@ -215,6 +191,10 @@ func (v *verification) notice(event Event) {
 	case event.Kind != Admin:
 	case event.Action == actionRecovered:
 		v.report.Recoveries++
+	case event.Action == actionGap:
+		v.report.Gaps++
+	case event.Action == actionUncounted:
+		v.report.Uncounted++
 	case event.Action == actionLoss && event.Seq == 0:
 		v.warn("this log was begun after a loss: %s", event.Detail)
 	}
@@ -272,7 +252,7 @@ func (v *verification) dropWitness() {
 
 // checkRoots compares the trees with every checkpoint over size records.
 func (v *verification) checkRoots(size int64) error {
-	for v.some && v.due.N == size {
+	for v.some && v.due.tree.N == size {
 		v.checkRoot()
 		if err := v.nextCheckpoint(); err != nil {
 			return err
@@ -282,9 +262,9 @@ func (v *verification) checkRoots(size int64) error {
 }
 
 func (v *verification) checkRoot() {
-	size := v.due.N
-	sound := !v.astray && v.tree.root() == v.due.Hash
-	if v.witness != nil && v.witness.tree.root() != v.due.Hash {
+	size, root := v.due.tree.N, v.due.tree.Hash
+	sound := !v.astray && v.tree.root() == root
+	if v.witness != nil && v.witness.tree.root() != root {
 		if sound {
 			v.warn("the stored hashes of the first %d records are damaged", size)
 		}
@@ -320,27 +300,40 @@ func (v *verification) nextCheckpoint() error {
 		}
 		v.entry++
 		if !e.whole {
-			if !v.entries.begun {
+			if e.last {
 				v.warn("the last checkpoint is unfinished")
 				continue
 			}
 			v.find(-1, -1, fmt.Sprintf("checkpoint %d cannot be read", v.entry))
 			continue
 		}
-		tree, err := openCheckpoint(e.note(), v.verifier)
+		c, err := openCheckpoint(e.note(), v.verifier)
 		if err != nil {
 			v.find(-1, -1, fmt.Sprintf("checkpoint %d is not signed by the log: %v", v.entry, err))
 			continue
 		}
 		v.report.Checkpoints++
-		if v.some && tree.N < v.due.N {
-			v.find(-1, -1, fmt.Sprintf("checkpoint %d, over %d records, comes after one over %d", v.entry, tree.N, v.due.N))
+		if v.some && c.tree.N < v.due.tree.N {
+			v.find(-1, -1, fmt.Sprintf("checkpoint %d, over %d records, comes after one over %d", v.entry, c.tree.N, v.due.tree.N))
 			continue
 		}
-		v.due, v.some = tree, true
-		v.report.Signed, v.report.Latest = tree.N, tree
+		v.noticeAnchor(c)
+		v.due, v.some = c, true
+		v.report.Signed, v.report.Latest = c.tree.N, c.tree
 		return nil
 	}
+}
+
+// noticeAnchor keeps the newest anchor. One that fell says that the other
+// store was put back to an earlier state while this log went on.
+func (v *verification) noticeAnchor(c checkpoint) {
+	if !c.anchored {
+		return
+	}
+	if v.report.Anchored && c.anchor < v.report.Anchor {
+		v.warn("checkpoint %d, over %d records, has the anchor %d, and one before it %d: the store that it is about was put back to an earlier state", v.entry, c.tree.N, c.anchor, v.report.Anchor)
+	}
+	v.report.Anchor, v.report.Anchored = c.anchor, true
 }
 
 // finish looks at what is left when the records have ended before number n.
@@ -360,6 +353,9 @@ func (v *verification) finish(n int64) error {
 		if err := v.nextCheckpoint(); err != nil {
 			return err
 		}
+	}
+	if v.report.Archived > v.report.Signed {
+		v.find(-1, -1, fmt.Sprintf("%d records are archived, and the latest checkpoint covers %d", v.report.Archived, v.report.Signed))
 	}
 	for _, s := range v.suspects {
 		v.warn("records %d to %d are unlike their stored hashes; no checkpoint says which are right", s.First, s.Last)
@@ -387,6 +383,12 @@ func (v *verification) find(first, last int64, what string) {
 	v.report.Findings = append(v.report.Findings, Finding{First: first, Last: last, What: what})
 }
 
+// maxWarnings bounds the list in a Report.
+const maxWarnings = 100
+
 func (v *verification) warn(format string, args ...any) {
+	if len(v.report.Warnings) == maxWarnings {
+		return
+	}
 	v.report.Warnings = append(v.report.Warnings, fmt.Sprintf(format, args...))
 }

@@ -322,10 +322,7 @@ func TestVerifyCheckpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged, err := signCheckpoint(tlog.Tree{N: 100}, forger)
-	if err != nil {
-		t.Fatal(err)
-	}
+	forged := signTest(t, checkpoint{tree: tlog.Tree{N: 100}}, forger)
 	for name, c := range map[string]struct {
 		entries [][]byte
 		want    []string

@@ -11,18 +11,41 @@ import (
 
 // A witness reads the leaves among the stored hashes. A nil one has none.
 type witness struct {
-	file    *os.File
+	files   []*os.File
 	r       *bufio.Reader
 	tree    frontier // over the leaves read
 	scratch []byte
 }
 
-func openWitness(dir string) *witness {
-	f, err := os.Open(filepath.Join(dir, hashesName))
-	if err != nil {
+// openWitness reads the hashes in dir, from those of the first record after
+// start on. A directory that has none, but only segments, may have their
+// hashes beside them, as an archive has.
+func openWitness(dir string, files []segmentFile, start frontier) *witness {
+	w := &witness{tree: start}
+	if f, err := os.Open(filepath.Join(dir, hashesName)); err == nil {
+		w.files = append(w.files, f)
+		if _, err := f.Seek(hashBytes(start.n), io.SeekStart); err != nil {
+			w.close()
+			return nil
+		}
+	} else {
+		for _, segment := range files {
+			f, err := os.Open(archivedHashes(filepath.Dir(segment.path), segment.number))
+			if err != nil {
+				break
+			}
+			w.files = append(w.files, f)
+		}
+	}
+	if len(w.files) == 0 {
 		return nil // the records do without
 	}
-	return &witness{file: f, r: bufio.NewReaderSize(f, 1<<16)}
+	readers := make([]io.Reader, len(w.files))
+	for i, f := range w.files {
+		readers[i] = f
+	}
+	w.r = bufio.NewReaderSize(io.MultiReader(readers...), 1<<16)
+	return w
 }
 
 // next is the next leaf. It says false at the end of the file, or of its own
@@ -45,8 +68,11 @@ func (w *witness) next() (tlog.Hash, bool) {
 }
 
 func (w *witness) close() {
-	if w != nil && w.file != nil {
-		w.file.Close()
-		w.file = nil
+	if w == nil {
+		return
 	}
+	for _, f := range w.files {
+		f.Close()
+	}
+	w.files = nil
 }
