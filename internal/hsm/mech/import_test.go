@@ -175,13 +175,13 @@ func TestRSAAESUnwrapTakesAES256Alone(t *testing.T) {
 	t.Parallel()
 	p := sharedRSA(t)
 	m := object.Mechanism{Type: object.MechRSAAESKeyWrap, Hash: object.HashSHA256}
-	for _, size := range []int{16, 24, 32} {
+	for _, size := range []int{16, 24, 32, 40} {
 		ephemeral := bytes.Repeat([]byte{3}, size)
 		head, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, p.key.Public().(*rsa.PublicKey), ephemeral, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		block, err := aes.NewCipher(ephemeral)
+		block, err := aes.NewCipher(ephemeral[:min(size, 32)])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,8 +286,11 @@ func bendEC(t *testing.T, key []byte, change func(*ecInner)) []byte {
 	t.Helper()
 	return bend(t, key, func(d *der) {
 		var inner ecInner
-		if _, err := asn1.Unmarshal(d.PrivateKey, &inner); err != nil {
+		if rest, err := asn1.Unmarshal(d.PrivateKey, &inner); err != nil || len(rest) > 0 {
 			t.Fatal(err)
+		}
+		if inner.Params.Tag == 1 { // there are none: it took the public half
+			inner.Params, inner.Public = asn1.RawValue{}, inner.Params
 		}
 		change(&inner)
 		d.PrivateKey = mustMarshal(t, inner)
@@ -344,6 +347,13 @@ func TestImportIsStrict(t *testing.T) {
 		{"X25519 called EC", object.KeyEC, x, object.ErrTemplateInconsist},
 		{"RSA as it is", object.KeyRSA, rsaDER, object.OK},
 		{"RSA with bytes after the end inside", object.KeyRSA, bend(t, rsaDER, func(d *der) { d.PrivateKey = append(d.PrivateKey, 0) }), object.ErrDataInvalid},
+		{"RSA with a number more", object.KeyRSA, bend(t, rsaDER, func(d *der) {
+			var numbers []*big.Int
+			if _, err := asn1.Unmarshal(d.PrivateKey, &numbers); err != nil {
+				t.Fatal(err)
+			}
+			d.PrivateKey = mustMarshal(t, append(numbers, big.NewInt(7)))
+		}), object.ErrDataInvalid},
 		{"RSA without NULL", object.KeyRSA, bend(t, rsaDER, func(d *der) { d.Algorithm.Bytes = d.Algorithm.Bytes[:11]; d.Algorithm.FullBytes = nil }), object.ErrDataInvalid},
 		{"PKCS #1", object.KeyRSA, x509.MarshalPKCS1PrivateKey(must(x509.ParsePKCS8PrivateKey(rsaDER)).(*rsa.PrivateKey)), object.ErrDataInvalid},
 		{"nothing inside", object.KeyRSA, []byte{0}, object.ErrDataInvalid},
@@ -475,6 +485,11 @@ func TestPublicKeysAreStrict(t *testing.T) {
 	info := marshal(&ecKey.PublicKey)
 	off := bytes.Clone(info)
 	off[len(off)-1] ^= 1
+	var parts []asn1.RawValue
+	if _, err := asn1.Unmarshal(info, &parts); err != nil {
+		t.Fatal(err)
+	}
+	longer := mustMarshal(t, append(parts, asn1.NullRawValue))
 	modulus := new(big.Int).SetBit(new(big.Int).SetBit(new(big.Int), 2047, 1), 0, 1)
 	with := func(info []byte) object.Template {
 		return object.New(object.Number(object.AttrClass, uint64(object.ClassPublicKey)), object.Bytes(object.AttrPublicKeyInfo, info))
@@ -489,6 +504,7 @@ func TestPublicKeysAreStrict(t *testing.T) {
 		{"no key", with(nil).Without(object.AttrPublicKeyInfo), object.ErrTemplateIncomplete},
 		{"empty", with(nil), object.ErrAttributeValue},
 		{"bytes after the end", with(append(bytes.Clone(info), 0)), object.ErrAttributeValue},
+		{"a part more", with(longer), object.ErrAttributeValue},
 		{"off the curve", with(off), object.ErrAttributeValue},
 		{"P-224", with(marshal(&p224.PublicKey)), object.ErrKeySize},
 		{"RSA exponent 3", with(marshal(&rsa.PublicKey{N: modulus, E: 3})), object.ErrAttributeValue},

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"math/big"
 
 	"moongate/internal/hsm/object"
 
@@ -136,16 +135,13 @@ func (k *Key) isECInner(der, wantPublic []byte) bool {
 // makes a key to be broken knows it anyway.
 const primeRounds = 5
 
-// checkPrimes refuses an RSA key that was made badly. That p·q is the modulus
-// and d fits e has been checked by crypto/x509.
+// checkPrimes refuses an RSA key that was made badly. That p·q is the modulus,
+// that d fits e and is not small, and that p is far from q (FIPS 186-5, appendix
+// A.1) has been checked by crypto/rsa.
 func checkPrimes(key *rsa.PrivateKey) error {
 	p, q := key.Primes[0], key.Primes[1]
 	if p.BitLen() != q.BitLen() {
 		return object.Errorf(object.ErrDataInvalid, "RSA key has primes of different lengths (FIPS 186-5, section 5.1)")
-	}
-	// FIPS 186-5, appendix A.1.1: nearer ones are found by Fermat's method.
-	if distance := new(big.Int).Sub(p, q); distance.BitLen() <= key.N.BitLen()/2-100 {
-		return object.Errorf(object.ErrDataInvalid, "RSA key has primes that are close together (FIPS 186-5, appendix A.1)")
 	}
 	if !p.ProbablyPrime(primeRounds) || !q.ProbablyPrime(primeRounds) {
 		return object.Errorf(object.ErrDataInvalid, "RSA key has a factor that is not prime")

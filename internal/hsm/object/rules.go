@@ -133,7 +133,7 @@ func (t Template) Merge(over Template) Template {
 func (t Template) Complete(class Class) Template {
 	base := Defaults(class)
 	for _, typ := range []AttributeType{AttrSign, AttrVerify} {
-		if base.Bool(typ) && !t.Has(typ) && base.Merge(t).CheckUses() != nil {
+		if base.Bool(typ) && base.Merge(t).CheckUses() != nil {
 			base = base.With(Bool(typ, false))
 		}
 	}
