@@ -63,6 +63,23 @@ func TestLoadConfig(t *testing.T) {
 	}
 }
 
+func TestLoadConfigNamesTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	k := newToken(t)
+	k.address = "127.0.0.1:1"
+	dir := k.files(t)
+	path := filepath.Join(dir, "client.toml")
+	if config, err := LoadConfig(path); err != nil || config.CheckpointFile != "" {
+		t.Errorf("without the key: %q, %v", config.CheckpointFile, err)
+	}
+	if err := os.WriteFile(path, []byte("audit-checkpoint = \"audit.note\"\n"+goodFile(k.address)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if config, err := LoadConfig(path); err != nil || config.CheckpointFile != filepath.Join(dir, "audit.note") {
+		t.Errorf("with the key: %q, %v", config.CheckpointFile, err)
+	}
+}
+
 func TestLoadConfigRefuses(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)
