@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,19 +23,46 @@ var clientCommands = []command{
 			{name: "certificate", value: "FILE", file: true, help: "the client's certificate, PEM; without it, ADDRESS.pem or HOST.pem from the HSM's inbox"},
 			{name: "replace", help: "take an existing registration of this name away first"},
 		},
-		help: "Admit a client (Security Officer)."},
+		help: "Admit a client by its certificate and address."},
 	{words: "client delete", roles: operators, options: []option{optClient, optForce}, run: (*Shell).clientDelete,
-		help: "Take a client's registration away and end its connections (Security Officer)."},
+		help: "Take a client's registration away and end its connections."},
 	{words: "client assignPartition", roles: operators, options: []option{optClient, optPartition}, run: (*Shell).clientAssign,
-		help: "Let a client reach a partition (Security Officer)."},
+		help: "Let a client reach a partition."},
 	{words: "client revokePartition", roles: operators, options: []option{optClient, optPartition}, run: (*Shell).clientRevoke,
-		help: "Take a partition from a client and end its connections (Security Officer)."},
+		help: "Take a partition from a client and end its connections."},
 	{words: "client list", roles: lookers, options: []option{optJSON}, run: (*Shell).clientList,
 		help: "Every registered client."},
 	{words: "client show", roles: lookers, options: []option{optClient, optJSON}, run: (*Shell).clientShow,
 		help: "One client: address and partitions."},
-	{words: "client fingerprint", roles: lookers, options: []option{optClient}, run: (*Shell).clientFingerprint,
+	{words: "client fingerprint", roles: lookers, options: []option{optClient, optJSON}, run: (*Shell).clientFingerprint,
 		help: "The SHA-256 of a client's certificate."},
+}
+
+// registrar is who registers clients: the HSM's Security Officer, or the
+// appliance's administrator where that is enough (`sysconf forceSOLogin`).
+type registrar interface {
+	RegisterClient(context.Context, partition.Registration) error
+	DeleteClient(ctx context.Context, name string) error
+	AssignPartition(ctx context.Context, client, name string) error
+	RevokePartition(ctx context.Context, client, name string) error
+	SetAddressCheck(ctx context.Context, on bool) error
+}
+
+// registrarsDo runs a registrar's act, as the Security Officer where one is
+// logged in or has to be.
+func (s *Shell) registrarsDo(ctx context.Context, do func(registrar) error) error {
+	info, err := s.appliance.HSM.Info()
+	if err != nil {
+		return err
+	}
+	if !info.ForceLogin && s.logins.officer == nil {
+		return do(s.appliance.HSM.Registrar(s.who.Operator))
+	}
+	o, err := s.asOfficer(ctx)
+	if err != nil {
+		return err
+	}
+	return do(o)
 }
 
 func (s *Shell) clientRegister(ctx context.Context, a args) error {
@@ -42,13 +70,11 @@ func (s *Shell) clientRegister(ctx context.Context, a args) error {
 	if err != nil {
 		return err
 	}
-	o, err := s.asOfficer(ctx)
-	if err != nil {
-		return err
-	}
-	err = o.RegisterClient(ctx, partition.Registration{
-		Name: a.get("client"), Address: a.get("ip"), Hostname: a.get("hostname"),
-		Certificate: certificate, Replace: a.has("replace"),
+	err = s.registrarsDo(ctx, func(r registrar) error {
+		return r.RegisterClient(ctx, partition.Registration{
+			Name: a.get("client"), Address: a.get("ip"), Hostname: a.get("hostname"),
+			Certificate: certificate, Replace: a.has("replace"),
+		})
 	})
 	if err != nil {
 		return err
@@ -57,6 +83,9 @@ func (s *Shell) clientRegister(ctx context.Context, a args) error {
 	return nil
 }
 
+// maxCertificate bounds a certificate's file in bytes.
+const maxCertificate = 64 << 10
+
 // clientCertificate is the certificate that came with the command, or the one
 // in the inbox whose base name is the address or host name to be registered.
 func (s *Shell) clientCertificate(a args) ([]byte, error) {
@@ -64,12 +93,19 @@ func (s *Shell) clientCertificate(a args) ([]byte, error) {
 		return a.files["certificate"], nil
 	}
 	name := a.get("ip") + a.get("hostname") + ".pem"
-	if !filepath.IsLocal(name) || filepath.Base(name) != name {
-		return nil, fmt.Errorf("%w: %q is no address or host name", errUsage, strings.TrimSuffix(name, ".pem"))
+	if !filepath.IsLocal(name) || filepath.Base(name) != name || name == ".pem" || a.has("ip") && a.has("hostname") {
+		return nil, fmt.Errorf("%w: %q is no address or host name; a client is registered by exactly one of -ip and -hostname", errUsage, strings.TrimSuffix(name, ".pem"))
 	}
-	content, err := os.ReadFile(filepath.Join(s.appliance.Inbox, name))
+	f, err := os.Open(filepath.Join(s.appliance.Inbox, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s in the inbox %s; copy the client's certificate there, or name it with -certificate", name, s.appliance.Inbox)
+		return nil, fmt.Errorf("there is no %s in the HSM's inbox; copy the client's certificate there with `scp %s`, or at the console name it with -certificate", name, name+" USER@HSM:")
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
+	if err == nil && len(content) > maxCertificate {
+		err = fmt.Errorf("%s has more than %d bytes; it is no certificate", name, maxCertificate)
 	}
 	return content, err
 }
@@ -79,11 +115,7 @@ func (s *Shell) clientDelete(ctx context.Context, a args) error {
 	if err := s.confirm(a, "Are you sure you wish to delete client named: "+name, "delete the client"); err != nil {
 		return err
 	}
-	o, err := s.asOfficer(ctx)
-	if err != nil {
-		return err
-	}
-	if err := o.DeleteClient(ctx, name); err != nil {
+	if err := s.registrarsDo(ctx, func(r registrar) error { return r.DeleteClient(ctx, name) }); err != nil {
 		return err
 	}
 	s.successful("client delete")
@@ -91,11 +123,8 @@ func (s *Shell) clientDelete(ctx context.Context, a args) error {
 }
 
 func (s *Shell) clientAssign(ctx context.Context, a args) error {
-	o, err := s.asOfficer(ctx)
+	err := s.registrarsDo(ctx, func(r registrar) error { return r.AssignPartition(ctx, a.get("client"), a.get("partition")) })
 	if err != nil {
-		return err
-	}
-	if err := o.AssignPartition(ctx, a.get("client"), a.get("partition")); err != nil {
 		return err
 	}
 	s.successful("client assignPartition")
@@ -103,11 +132,8 @@ func (s *Shell) clientAssign(ctx context.Context, a args) error {
 }
 
 func (s *Shell) clientRevoke(ctx context.Context, a args) error {
-	o, err := s.asOfficer(ctx)
+	err := s.registrarsDo(ctx, func(r registrar) error { return r.RevokePartition(ctx, a.get("client"), a.get("partition")) })
 	if err != nil {
-		return err
-	}
-	if err := o.RevokePartition(ctx, a.get("client"), a.get("partition")); err != nil {
 		return err
 	}
 	s.successful("client revokePartition")
@@ -148,10 +174,19 @@ func (s *Shell) clientShow(_ context.Context, a args) error {
 	return t.Flush()
 }
 
+// fingerprintView is a certificate or key as a script reads it.
+type fingerprintView struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+}
+
 func (s *Shell) clientFingerprint(_ context.Context, a args) error {
 	c, err := s.appliance.HSM.Client(a.get("client"))
 	if err != nil {
 		return err
+	}
+	if a.has("json") {
+		return s.printJSON(fingerprintView{c.Name, c.Fingerprint})
 	}
 	fmt.Fprintf(s.term, "Certificate fingerprint (SHA-256): %s\n", c.Fingerprint)
 	return nil

@@ -71,7 +71,10 @@ type Appliance struct {
 	Listen      string
 	Certificate string
 	Fingerprint string
-	Logger      *slog.Logger
+	// HostKeys are the SSH server's keys: type and fingerprint, as in
+	// "ssh-ed25519 SHA256:..."; none where SSH is not served.
+	HostKeys []string
+	Logger   *slog.Logger
 }
 
 // Shell is one administrator's session: commands run one after the other, and
@@ -88,6 +91,10 @@ type Shell struct {
 func New(a *Appliance, who Administrator, term Terminal) *Shell {
 	return &Shell{appliance: a, who: who, term: printable{term}, commands: commandsOf(who.Role)}
 }
+
+// Close ends the session: everybody is logged out, and what their passwords
+// opened is wiped.
+func (s *Shell) Close() { s.logins.forget() }
 
 // Run runs one command and prints what comes of it. It returns the result
 // that the closing line shows: 0, or 65535 for every failure.
@@ -115,6 +122,9 @@ func (s *Shell) Run(ctx context.Context, req Request) int {
 }
 
 func (s *Shell) run(ctx context.Context, req Request) error {
+	if err := s.still(); err != nil {
+		return err
+	}
 	words, helps := asksHelp(req.Words)
 	if helps {
 		return s.help(words)
@@ -134,6 +144,20 @@ func (s *Shell) run(ctx context.Context, req Request) error {
 		return err
 	}
 	return cmd.run(s, ctx, a)
+}
+
+// still refuses a session whose account was deleted, disabled or given another
+// role since it began.
+func (s *Shell) still() error {
+	if s.who.Role == users.RoleConsole || s.appliance.Users == nil {
+		return nil
+	}
+	account, err := s.appliance.Users.Get(s.who.Name)
+	if err != nil || !account.Enabled || account.Role != s.who.Role {
+		s.logins.forget()
+		return object.Errorf(object.ErrNotLoggedIn, "your account was changed by an administrator; log in again")
+	}
+	return nil
 }
 
 // unknown is the answer to a line that names no command of the role's. Where
@@ -158,8 +182,8 @@ func (s *Shell) ready(cmd *command, a args) error {
 		return object.Errorf(object.ErrNotInitialized, "the HSM is not initialised; run `hsm init -label LABEL`")
 	case cmd.control && s.appliance.Control == nil:
 		return fmt.Errorf("`%s` asks the process that serves the HSM, and it is not running; start it with `moongate-hsm serve`", cmd.words)
-	case strings.HasPrefix(cmd.words, "user ") && s.appliance.Users == nil:
-		return errors.New("this appliance has no accounts file; start the HSM once, which makes it")
+	case cmd.accounts && s.appliance.Users == nil:
+		return errors.New("this appliance has no file of accounts")
 	}
 	for _, o := range cmd.options {
 		if _, sent := a.files[o.name]; o.file && a.has(o.name) && !sent {

@@ -26,17 +26,20 @@ func TestFind(t *testing.T) {
 		{line: "part show -p x", want: "partition show [-p x]"},
 		{line: "role ch", want: "role changePw []"},
 		{line: "ntls ipcheck show", want: "ntls ipcheck show []"},
-		{line: "n i e", want: "ntls ipcheck enable []"},
-		{line: "n s -json", want: "ntls show [-json]"},
+		{line: "nt i e", want: "ntls ipcheck enable []"},
+		{line: "nt s -json", want: "ntls show [-json]"},
+		{line: "service restart ntls", want: "service restart [ntls]"},
+		{line: "sysconf fi s", want: "sysconf fingerprint ssh []"},
 		{line: "hsm login extra", want: "hsm login [extra]"},
 
 		{line: "client re", want: `"re" may be register or revokePartition`, err: true},
 		{line: "hsm l", want: `"l" may be login or logout`, err: true},
+		{line: "n s", want: `"n" may be ntls or network`, err: true},
 		{line: "client", want: `"client" is not complete; it goes on with register, delete,`, err: true},
 		{line: "ntls ipcheck", want: `"ntls ipcheck" is not complete; it goes on with enable, disable, show`, err: true},
 		{line: "clients list", want: `"clients" is not a command`, err: true},
 		{line: "client lists", want: `"client lists" is not a command`, err: true},
-		{line: "user list", want: "`help` lists them", err: true},
+		{line: "nonsense list", want: "`help` lists them", err: true},
 		{line: "-json", want: `"-json" is not a command`, err: true},
 	} {
 		cmd, rest, err := find(commands(), strings.Fields(test.line))
@@ -73,6 +76,13 @@ func TestOptions(t *testing.T) {
 		{line: "audit tail -n 3", want: map[string]string{"entries": "3"}},
 		{line: "client list", want: map[string]string{}},
 
+		{line: "service restart ntls -f", want: map[string]string{"service": "ntls", "force": ""}},
+		{line: "service restart -service ntls", want: map[string]string{"service": "ntls"}},
+		{line: "user role bob -role admin", want: map[string]string{"username": "bob", "role": "admin"}},
+		{line: "user role -role admin bob", want: map[string]string{"username": "bob", "role": "admin"}},
+
+		{line: "service restart", err: "-service ntls is missing\nUsage: service restart ntls [-force]"},
+		{line: "service restart ntls ssh", err: `"ssh" is not expected here`},
 		{line: "client show", err: "-client NAME is missing\nUsage: client show -client NAME [-json]"},
 		{line: "client show -client", err: "-client needs a value, NAME"},
 		{line: "client show -c x -client y", err: "-client is given twice"},

@@ -2,7 +2,6 @@ package adminshell
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -106,23 +105,16 @@ func (c *command) complete(s *Shell, rest []string, partial string) []shell.Cand
 	return found
 }
 
-// known returns the option's known values that begin with partial, quoted where
-// a command line needs that.
+// known returns the option's known values that begin with partial. Where none
+// is known, a placeholder says what is expected.
 func (o *option) known(s *Shell, a args, partial string) []shell.Candidate {
 	if o.values == nil {
-		return nil
-	}
-	var found []shell.Candidate
-	for _, v := range o.values(s, a) {
-		if !hasPrefix(v.Word, partial) {
-			continue
+		if partial != "" {
+			return nil
 		}
-		if v.Word == "" || strings.ContainsFunc(v.Word, func(r rune) bool { return unicode.IsSpace(r) || r == '"' || !unicode.IsPrint(r) }) {
-			v.Word = strconv.Quote(v.Word)
-		}
-		found = append(found, v)
+		return []shell.Candidate{{Word: "<" + o.value + ">", Help: o.help}}
 	}
-	return found
+	return slices.DeleteFunc(o.values(s, a), func(v shell.Candidate) bool { return !hasPrefix(v.Word, partial) })
 }
 
 func hasPrefix(word, typed string) bool {
@@ -136,7 +128,7 @@ func choices(pairs ...string) func(*Shell, args) []shell.Candidate {
 	for pair := range slices.Chunk(pairs, 2) {
 		list = append(list, shell.Candidate{Word: pair[0], Help: pair[1]})
 	}
-	return func(*Shell, args) []shell.Candidate { return list }
+	return func(*Shell, args) []shell.Candidate { return slices.Clone(list) }
 }
 
 func clientNames(s *Shell, _ args) []shell.Candidate {

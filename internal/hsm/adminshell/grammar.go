@@ -18,9 +18,10 @@ type command struct {
 	options []option
 	help    string
 	run     func(*Shell, context.Context, args) error
-	// needs is what must be there; control says that the serving process must.
-	needs   need
-	control bool
+	// needs is what must be there; control says that the serving process must,
+	// accounts that the appliance's accounts must.
+	needs             need
+	control, accounts bool
 }
 
 // need is what a command cannot do without.
@@ -31,6 +32,16 @@ const (
 	nothing
 )
 
+// stream says whether an option names a file of the caller's that is made or
+// read while the command runs.
+type stream int
+
+const (
+	noStream stream = iota
+	toCaller
+	fromCaller
+)
+
 type option struct {
 	name     string // without the dash
 	short    string // an abbreviation that wins over other options' prefixes
@@ -38,6 +49,7 @@ type option struct {
 	required bool
 	operand  bool // may stand without its name: `service restart ntls`
 	file     bool // the value names a small file on the caller's side
+	stream   stream
 	help     string
 	// values are those that are known, for completion.
 	values func(*Shell, args) []shell.Candidate
@@ -195,6 +207,25 @@ func (c *command) option(word string) (*option, error) {
 		names[i] = "-" + o.name
 	}
 	return nil, fmt.Errorf("%w: %s may be %s", errUsage, word, strings.Join(names, " or "))
+}
+
+// streamOf returns the file that the command line lets the HSM make or read
+// while it runs, and in which direction; noStream where it names none.
+func streamOf(words []string) (string, stream) {
+	cmd, rest, err := find(commands(), words)
+	if err != nil {
+		return "", noStream
+	}
+	a, err := cmd.parse(rest, nil)
+	if err != nil {
+		return "", noStream
+	}
+	for _, o := range cmd.options {
+		if o.stream != noStream && a.has(o.name) {
+			return a.get(o.name), o.stream
+		}
+	}
+	return "", noStream
 }
 
 // FileOptions returns which options of the command line name small files on

@@ -27,10 +27,11 @@ import (
 // The caller sends a Request, then an answer for each question, then the next
 // Request; the shell sends messages until one holds a result.
 type message struct {
-	Out    string `json:"out,omitempty"`    // to be printed
-	Ask    string `json:"ask,omitempty"`    // a question; an answer must follow
-	Secret bool   `json:"secret,omitempty"` // the answer's letters are not shown
-	Result *int   `json:"result,omitempty"` // the command's end
+	Out    string    `json:"out,omitempty"`    // to be printed
+	Ask    string    `json:"ask,omitempty"`    // a question; an answer must follow
+	Secret bool      `json:"secret,omitempty"` // the answer's letters are not shown
+	File   *fileStep `json:"file,omitempty"`   // an act on a file; a fileAnswer must follow
+	Result *int      `json:"result,omitempty"` // the command's end
 }
 
 // An answer's text is bytes: JSON strings would change what is not UTF-8, and a
@@ -117,6 +118,7 @@ func serveLocal(ctx context.Context, conn *net.UnixConn, a *Appliance) error {
 	}
 	term := newLocalTerminal(conn)
 	shell := New(a, who, term)
+	defer shell.Close()
 	for {
 		var req Request
 		if err := term.read(&req); errors.Is(err, io.EOF) {
@@ -169,12 +171,24 @@ func localAdministrator(uid int) Administrator {
 type localTerminal struct {
 	lines *bufio.Scanner
 	enc   *json.Encoder
+	// limit bounds how long one step with a file may take, where the
+	// connection can be bounded.
+	limit func(time.Duration) error
 }
 
 func newLocalTerminal(conn io.ReadWriter) *localTerminal {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, maxLine)
-	return &localTerminal{lines, json.NewEncoder(conn)}
+	t := &localTerminal{lines: lines, enc: json.NewEncoder(conn), limit: func(time.Duration) error { return nil }}
+	if c, is := conn.(net.Conn); is {
+		t.limit = func(d time.Duration) error {
+			if d == 0 {
+				return c.SetDeadline(time.Time{})
+			}
+			return c.SetDeadline(time.Now().Add(d))
+		}
+	}
+	return t
 }
 
 // read decodes the next line; io.EOF after the last.
@@ -239,50 +253,3 @@ func (t *localTerminal) Ask(prompt string, secret bool) (string, error) {
 }
 
 var errNoAnswer = errors.New("there was no answer; nothing was changed")
-
-// Caller is the administrator's end of the socket: it sends command lines to a
-// running HSM and lets a terminal of its own print and ask.
-type Caller struct {
-	conn net.Conn
-	t    *localTerminal
-	term Terminal
-}
-
-// DialLocal reaches the HSM that serves the socket.
-func DialLocal(path string, term Terminal) (*Caller, error) {
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	return &Caller{conn, newLocalTerminal(conn), term}, nil
-}
-
-// Run runs one command there and returns its result, 0 or 65535. The error says
-// that the HSM could not be talked to; a command that failed has printed why.
-func (c *Caller) Run(req Request) (int, error) {
-	if err := c.t.enc.Encode(req); err != nil {
-		return 0, fmt.Errorf("sending the command: %w", err)
-	}
-	for {
-		var m message
-		if err := c.t.read(&m); err != nil {
-			return 0, fmt.Errorf("the HSM went away: %w", err)
-		}
-		switch {
-		case m.Result != nil:
-			return *m.Result, nil
-		case m.Ask != "":
-			text, err := c.term.Ask(m.Ask, m.Secret)
-			if err := c.t.enc.Encode(answer{Text: []byte(text), Abort: err != nil}); err != nil {
-				return 0, fmt.Errorf("sending the answer: %w", err)
-			}
-		default:
-			if _, err := io.WriteString(c.term, m.Out); err != nil {
-				return 0, err
-			}
-		}
-	}
-}
-
-// Close ends the session.
-func (c *Caller) Close() error { return c.conn.Close() }

@@ -19,6 +19,40 @@ type logins struct {
 	auditor    *partition.Auditor
 }
 
+// forget logs everybody out.
+func (l *logins) forget() {
+	l.officer, l.auditor = nil, nil
+	l.forgetPartitions()
+}
+
+func (l *logins) forgetPartitions() {
+	for _, p := range l.partitions {
+		p.Close()
+	}
+	l.partitions = nil
+}
+
+// names says who is logged in.
+func (l *logins) names(h *partition.HSM) []string {
+	names := []string{}
+	if l.officer != nil {
+		names = append(names, "HSM Security Officer")
+	}
+	partitions, err := h.Partitions()
+	if err != nil {
+		partitions = nil
+	}
+	for _, p := range partitions {
+		if l.partitions[p.Serial] != nil {
+			names = append(names, "Security Officer of partition "+p.Label)
+		}
+	}
+	if l.auditor != nil {
+		names = append(names, "Auditor")
+	}
+	return names
+}
+
 // ask asks for a secret. The caller clears it; the terminal's own copy, a
 // string, is beyond reach.
 func (s *Shell) ask(prompt string) ([]byte, error) {
@@ -111,23 +145,35 @@ func (s *Shell) showAttempts(wrong error) {
 		return
 	}
 	if !s.appliance.HSM.Initialized() {
-		s.logins = logins{}
+		s.logins.forget()
 		fmt.Fprintln(s.term, "The HSM was zeroized: every key, partition and registration is gone.")
 	} else if info, err := s.appliance.HSM.Info(); err == nil {
 		fmt.Fprintf(s.term, "SO login attempts left: %d\n", info.OfficerAttempts)
 	}
 }
 
-// asPartitionOfficer returns who administers a partition: its Partition
-// Security Officer, or the HSM's where it has none.
-func (s *Shell) asPartitionOfficer(ctx context.Context, name string) (*partition.PartitionOfficer, error) {
+// partitionsDo runs an act of who administers a partition: its Partition
+// Security Officer, or the HSM's Security Officer where it has none.
+func (s *Shell) partitionsDo(ctx context.Context, name, words string, do func(*partition.PartitionOfficer) error) error {
 	status, err := s.appliance.HSM.Partition(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if p := s.logins.partitions[status.Serial]; p != nil {
-		return p, nil
+	p := s.logins.partitions[status.Serial]
+	if p == nil {
+		if p, err = s.openPartition(ctx, status); err != nil {
+			return err
+		}
+		defer p.Close()
 	}
+	if err := do(p); err != nil {
+		return err
+	}
+	s.successful(words)
+	return nil
+}
+
+func (s *Shell) openPartition(ctx context.Context, status partition.PartitionStatus) (*partition.PartitionOfficer, error) {
 	if hasOfficer(status) {
 		return s.authenticatePartitionOfficer(ctx, status.Label)
 	}
@@ -135,7 +181,7 @@ func (s *Shell) asPartitionOfficer(ctx context.Context, name string) (*partition
 	if err != nil {
 		return nil, err
 	}
-	return o.Partition(name)
+	return o.Partition(status.Label)
 }
 
 func (s *Shell) authenticatePartitionOfficer(ctx context.Context, label string) (*partition.PartitionOfficer, error) {

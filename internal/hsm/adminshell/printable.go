@@ -51,7 +51,7 @@ func escape(text []byte) []byte {
 }
 
 func shown(r rune, size int) bool {
-	return r == '\n' || unicode.IsPrint(r) && (r != utf8.RuneError || size > 1)
+	return r == '\n' || r == '\t' || unicode.IsPrint(r) && (r != utf8.RuneError || size > 1)
 }
 
 const hexDigits = "0123456789abcdef"
@@ -60,5 +60,7 @@ func appendEscape(out []byte, r rune) []byte {
 	return append(out, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
 }
 
-// oneLine is text on one line of a listing.
-func oneLine(text string) string { return strings.ReplaceAll(text, "\n", `\u000a`) }
+// oneLine is text in one column of one line of a listing.
+func oneLine(text string) string {
+	return strings.NewReplacer("\n", `\u000a`, "\t", `\u0009`).Replace(text)
+}

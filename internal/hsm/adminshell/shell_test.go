@@ -91,7 +91,7 @@ func TestFailures(t *testing.T) {
 		{"role has no password yet", "role init -p p1 -role cu", []string{coPassword, cuPassword, cuPassword}, "run `role init -partition p1 -role co`"},
 		{"password length out of range", "role init -p p1 -role co", []string{"short", "short"}, "has 5 bytes; expected 8 to 256"},
 		{"Command failed", "role init -p p1 -role co", []string{coPassword, cuPassword}, "the two passwords differ; nothing was changed"},
-		{"Command failed", "client register -c gw2 -ip 192.0.2.9", nil, "there is no 192.0.2.9.pem in the inbox"},
+		{"Command failed", "client register -c gw2 -ip 192.0.2.9", nil, "there is no 192.0.2.9.pem in the HSM's inbox"},
 		{"Syntax error", "client register -c gw2 -hostname ../x", nil, "is no address or host name"},
 	} {
 		s.fails(test.reason, test.line, test.answers, "Error: ", test.says)
@@ -178,7 +178,7 @@ func TestJSON(t *testing.T) {
 	s.ok("client register -c gw -hostname GW.example -certificate c.pem")
 	s.ok("client assignPartition -c gw -p p1")
 
-	var info partition.Info
+	var info hsmView
 	read("hsm show", &info)
 	if info.Label != "lab" || info.Partitions != 1 || info.Clients != 1 || !info.AddressCheck || info.OfficerAttempts != 3 || len(info.Serial) != 13 {
 		t.Errorf("hsm show: %+v", info)
@@ -187,7 +187,7 @@ func TestJSON(t *testing.T) {
 	read("partition list", &partitions)
 	var one partition.PartitionStatus
 	read("partition show -p p1", &one)
-	if len(partitions) != 1 || one.Label != "p1" || one.Active || len(one.Roles) != 2 || one.Roles[0].Role != "co" || one.Roles[0].Initialized || len(one.Clients) != 1 {
+	if len(partitions) != 1 || one.Label != "p1" || one.Active || len(one.Roles) != 3 || one.Roles[0].Role != "co" || one.Roles[0].Initialized || len(one.Clients) != 1 {
 		t.Errorf("partitions: %+v, %+v", partitions, one)
 	}
 	var clients []partition.ClientStatus

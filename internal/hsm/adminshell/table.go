@@ -3,7 +3,6 @@ package adminshell
 import (
 	"slices"
 
-	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/users"
 )
 
@@ -24,11 +23,11 @@ var (
 	optForce     = option{name: "force", short: "f", help: "do not ask"}
 	optClient    = option{name: "client", short: "c", value: "NAME", required: true, help: "the client's name", values: clientNames}
 	optPartition = option{name: "partition", short: "p", value: "PARTITION", required: true, help: "the partition's label or serial number", values: partitionLabels}
-	optRole      = roleOption(object.RoleCryptoOfficer, object.RoleCryptoUser)
 )
 
 // commands is the whole language, in the order in which help lists it. It is a
 // function because the commands themselves read it.
 func commands() []command {
-	return slices.Concat(hsmCommands, partitionCommands, roleCommands, clientCommands, ntlsCommands, auditCommands)
+	return slices.Concat(hsmCommands, backupCommands, partitionCommands, roleCommands, clientCommands, ntlsCommands,
+		sysconfCommands, statusCommands, userCommands, auditCommands)
 }
