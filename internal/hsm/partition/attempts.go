@@ -56,6 +56,7 @@ type attempt struct {
 	turn     *semaphore.Weighted // one
 	users    int                 // of this entry
 	failures int                 // in a row
+	last     time.Time           // of them
 	until    time.Time           // no check before
 	refused  int                 // checks refused since, and not recorded
 }
@@ -71,7 +72,7 @@ func (a *attempts) enter(key attemptKey, now time.Time) *attempt {
 	}
 	if len(a.by) > keptAttempts {
 		for other, e := range a.by {
-			if e.users == 0 && now.Sub(e.until) > maxDelay {
+			if e.users == 0 && now.Sub(e.last) > maxDelay {
 				delete(a.by, other)
 			}
 		}
@@ -116,7 +117,7 @@ func (a *attempts) settle(e *attempt, now time.Time, err error) {
 		e.failures, e.until, e.refused = 0, time.Time{}, 0
 	case object.ErrPINIncorrect, object.ErrPINLocked:
 		e.failures++
-		e.refused = 0
+		e.last, e.refused = now, 0
 		if over := e.failures - freeFailures; over >= 0 {
 			e.until = now.Add(min(time.Second<<min(over, 20), maxDelay))
 		}
