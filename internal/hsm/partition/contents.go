@@ -25,11 +25,13 @@ type contents struct {
 	seed maphash.Seed
 }
 
-// place is an entry in the order of handles, with hashes of what people search
-// for most, so that a search reads one array and few objects.
+// place is an entry in the order of handles, with what people search for most,
+// so that a search reads one array and few objects.
 type place struct {
 	handle    uint64
 	label, id uint64 // hashes of CKA_LABEL and CKA_ID
+	class     uint32 // the low half of CKA_CLASS
+	keyType   uint32 // the low half of CKA_KEY_TYPE, of a key
 	*entry
 }
 
@@ -110,12 +112,20 @@ func (c *contents) hash(t object.Template, typ object.AttributeType) uint64 {
 	return maphash.Bytes(c.seed, value)
 }
 
+func (c *contents) place(e *entry) place {
+	keyType, _ := e.attrs.KeyType()
+	return place{
+		handle: e.handle, label: c.hash(e.attrs, object.AttrLabel), id: c.hash(e.attrs, object.AttrID),
+		class: uint32(e.attrs.Class()), keyType: uint32(keyType), entry: e,
+	}
+}
+
 // insert adds an entry or replaces the one that is there: by a change, or
 // because a partition that fell asleep and woke up between a change's commit
 // and its showing has read the object already. What a change may change is not
 // in the parsed key, so that stays.
 func (c *contents) insert(e *entry) {
-	p := place{handle: e.handle, label: c.hash(e.attrs, object.AttrLabel), id: c.hash(e.attrs, object.AttrID), entry: e}
+	p := c.place(e)
 	i, there := c.at(e.handle)
 	if there {
 		old := c.order[i].entry
@@ -151,11 +161,13 @@ func (c *contents) find(pattern object.Template, after uint64, limit int) (found
 			from++
 		}
 	}
+	want := c.place(&entry{attrs: pattern})
 	byLabel, byID := pattern.Has(object.AttrLabel), pattern.Has(object.AttrID)
-	label, id := c.hash(pattern, object.AttrLabel), c.hash(pattern, object.AttrID)
+	byClass, byType := pattern.Has(object.AttrClass), pattern.Has(object.AttrKeyType)
 	for i := from; i < len(c.order); i++ {
 		p := &c.order[i]
-		if byLabel && p.label != label || byID && p.id != id || !p.matches(pattern) {
+		if byLabel && p.label != want.label || byID && p.id != want.id ||
+			byClass && p.class != want.class || byType && p.keyType != want.keyType || !p.matches(pattern) {
 			continue
 		}
 		if len(found) == limit {
