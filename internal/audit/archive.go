@@ -113,16 +113,18 @@ func (l *Log) archive(ctx context.Context, to string, list []Segment, files []se
 	if err != nil {
 		return 0, err
 	}
-	tree, err := l.treeBefore(list[0], files[0], kept)
+	signed, err := l.boundaryCheckpoints(verifier, list)
 	if err != nil {
 		return 0, err
 	}
-	if err := l.prepareArchive(to, files[0].number, kept); err != nil {
+	// A tree that is wrong, because the stored hashes are, does not give the
+	// root that was signed at the segment's end.
+	tree, err := readFrontier(list[0].First, hashFile{l.proofs})
+	if err != nil {
 		return 0, err
 	}
-	last := list[len(list)-1]
-	signed, err := l.copyCheckpoints(to, verifier, list, last.First+last.Records)
-	if err != nil {
+	before := boundary{segment: files[0].number, tree: tree, checkpoint: signed[list[0].First].checkpoint}
+	if err := l.prepareArchive(to, &before); err != nil {
 		return 0, err
 	}
 	for i, file := range files {
@@ -134,10 +136,14 @@ func (l *Log) archive(ctx context.Context, to string, list []Segment, files []se
 		if !covered {
 			return i, fmt.Errorf("no checkpoint covers exactly the %d records up to the end of %s", end, list[i].Name)
 		}
-		if tree, err = copySegment(ctx, l.disk, file, to, tree, c); err != nil {
+		if tree, err = copySegment(ctx, l.disk, file, to, tree, c.checkpoint); err != nil {
 			return i, err
 		}
-		b := boundary{segment: file.number + 1, tree: tree, checkpoint: c}
+		if err := l.copyCheckpoints(to, c.end); err != nil {
+			return i, err
+		}
+		// What a crash kept from being removed is behind the boundary already.
+		b := boundary{segment: file.number + 1, tree: tree, checkpoint: c.checkpoint}
 		if kept == nil || kept.segment < b.segment {
 			if err := l.disk.writeFile(filepath.Join(l.dir, archivedName), b.encode(), 0o600); err != nil {
 				return i, err
@@ -150,21 +156,9 @@ func (l *Log) archive(ctx context.Context, to string, list []Segment, files []se
 	return len(files), nil
 }
 
-// treeBefore is the tree before the first segment to be moved.
-func (l *Log) treeBefore(first Segment, file segmentFile, kept *boundary) (frontier, error) {
-	switch {
-	case first.First == 0 && file.number == 0:
-		return frontier{}, nil
-	case kept != nil && kept.segment == file.number && kept.tree.n == first.First:
-		return kept.tree, nil
-	default:
-		return frontier{}, fmt.Errorf("%s begins with record %d, and no frontier says what was before", first.Name, first.First)
-	}
-}
-
-// prepareArchive makes the directory what segment number first can be added
-// to: empty, or an archive of this log that ends before it, or has it.
-func (l *Log) prepareArchive(to string, first int, kept *boundary) error {
+// prepareArchive makes the directory what the segment behind a boundary can be
+// added to: empty, or an archive of this log that ends before it, or has it.
+func (l *Log) prepareArchive(to string, before *boundary) error {
 	inside, err := filepath.Rel(l.dir, to)
 	if err == nil && inside == "." {
 		return errors.New("the archive must be another directory than the log's")
@@ -187,11 +181,15 @@ func (l *Log) prepareArchive(to string, first int, kept *boundary) error {
 	if err != nil {
 		return err
 	}
+	first := before.segment
 	if len(there) == 0 {
-		if first == 0 || kept == nil {
+		if first == 0 {
 			return nil
 		}
-		return l.disk.writeFile(filepath.Join(to, archivedName), kept.encode(), 0o600)
+		if before.checkpoint.tree != before.tree.tree() {
+			return fmt.Errorf("no checkpoint covers exactly the %d records before %s", before.tree.n, segmentName(first))
+		}
+		return l.disk.writeFile(filepath.Join(to, archivedName), before.encode(), 0o600)
 	}
 	if next := there[len(there)-1].number + 1; first > next || first < there[0].number {
 		return fmt.Errorf("%s holds segments %d to %d, and segment %d does not follow: name another directory", to, there[0].number, next-1, first)
@@ -199,50 +197,74 @@ func (l *Log) prepareArchive(to string, first int, kept *boundary) error {
 	return nil
 }
 
-// copyCheckpoints replaces the archive's checkpoints by all up to those over
-// end records, and returns those over exactly a segment's end.
-func (l *Log) copyCheckpoints(to string, verifier note.Verifier, list []Segment, end int64) (map[int64]checkpoint, error) {
-	ends := map[int64]bool{}
+// A placed checkpoint ends at an offset in the file of checkpoints.
+type placed struct {
+	checkpoint
+	end int64
+}
+
+// boundaryCheckpoints returns the checkpoints over exactly the beginning and
+// end of each segment, by size.
+func (l *Log) boundaryCheckpoints(verifier note.Verifier, list []Segment) (map[int64]placed, error) {
+	wanted := map[int64]bool{list[0].First: true}
 	for _, s := range list {
-		ends[s.First+s.Records] = true
+		wanted[s.First+s.Records] = true
 	}
+	last := list[len(list)-1]
 	source, err := os.Open(filepath.Join(l.dir, checkpointsName))
 	if err != nil {
-		return nil, fmt.Errorf("copying checkpoints: %w", err)
+		return nil, fmt.Errorf("reading checkpoints: %w", err)
 	}
 	defer source.Close()
-	signed := map[int64]checkpoint{}
-	size := int64(0)
+	signed := map[int64]placed{}
+	offset := int64(0)
 	for entries := newCheckpointReader(source, verifier.Name()); ; {
 		e, err := entries.next()
 		if err != nil && err != io.EOF {
 			return nil, err
 		}
 		if err == io.EOF || !e.whole {
-			break // the log opened with these: what follows is being written now
+			return signed, nil // the log was opened with these: what follows is being written now
 		}
-		// Only those that are kept are checked here; Verify checks all.
+		// Only those that are wanted are checked here; Verify checks all.
 		c, err := parseEntry(e, verifier.Name())
-		if err != nil || c.tree.N > end {
-			break
+		if err != nil || c.tree.N > last.First+last.Records {
+			return signed, nil
 		}
-		size += e.size
-		if ends[c.tree.N] {
+		offset += e.size
+		if wanted[c.tree.N] {
 			if c, err = openCheckpoint(e.note(), verifier); err != nil {
 				return nil, fmt.Errorf("the checkpoint over %d records: %w", c.tree.N, err)
 			}
-			signed[c.tree.N] = c
+			signed[c.tree.N] = placed{c, offset}
 		}
 	}
-	path := filepath.Join(to, checkpointsName)
-	if info, err := os.Stat(path); err == nil && info.Size() >= size {
-		return signed, nil // from an earlier call
+}
+
+// copyCheckpoints makes the archive's checkpoints the first size bytes of the
+// log's. What a crash left of that is a part of these too, and continued.
+func (l *Log) copyCheckpoints(to string, size int64) error {
+	source, err := os.Open(filepath.Join(l.dir, checkpointsName))
+	if err != nil {
+		return fmt.Errorf("copying checkpoints: %w", err)
 	}
-	err = copyFile(l.disk, path, func(w io.Writer) error {
-		_, err := io.Copy(w, io.NewSectionReader(source, 0, size))
+	defer source.Close()
+	path := filepath.Join(to, checkpointsName)
+	target, err := l.disk.openAppend(path)
+	if err != nil {
 		return err
-	}, nil)
-	return signed, err
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.Size() < size {
+		_, err = io.Copy(target, io.NewSectionReader(source, info.Size(), size-info.Size()))
+	}
+	if err == nil {
+		err = target.Sync()
+	}
+	if err = errors.Join(err, target.Close()); err != nil {
+		return fmt.Errorf("copying checkpoints: %w", err)
+	}
+	return nil
 }
 
 // parseEntry reads a checkpoint without looking at its signature.

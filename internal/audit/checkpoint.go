@@ -75,6 +75,11 @@ func openCheckpoint(signed []byte, verifier note.Verifier) (checkpoint, error) {
 	if err != nil {
 		return checkpoint{}, fmt.Errorf("opening checkpoint: %w", err)
 	}
+	for _, s := range n.Sigs { // note lets the last character's unused bits pass
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return checkpoint{}, errCheckpoint
+		}
+	}
 	c, err := parseCheckpointText(n.Text, verifier.Name())
 	if err != nil {
 		return checkpoint{}, err

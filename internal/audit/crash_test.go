@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,18 +22,23 @@ const crashEnv = "AUDIT_TEST_CRASH"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashEnv); dir != "" {
-		fmt.Fprintln(os.Stderr, appendUntilKilled(dir))
+		fmt.Fprintln(os.Stderr, appendUntilKilled(dir, dir+archiveSuffix))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
+// archiveSuffix makes the archive's name from the log's.
+const archiveSuffix = "-archive"
+
 // appendUntilKilled prints the name of each event that was acknowledged, from
-// several goroutines, durable ones and others.
-func appendUntilKilled(dir string) error {
+// several goroutines, durable ones and others, while segments are begun and
+// moved away.
+func appendUntilKilled(dir, archive string) error {
 	l, err := Open(dir, Options{
 		Origin: testOrigin, Logger: slog.New(slog.DiscardHandler),
 		SyncInterval: time.Millisecond, CheckpointInterval: 5 * time.Millisecond, // more of each for the kill to hit
+		signInterval: time.Nanosecond, segmentBytes: 5000,
 	})
 	if err != nil {
 		return err
@@ -60,6 +66,15 @@ func appendUntilKilled(dir string) error {
 			}
 		}()
 	}
+	go func() {
+		for {
+			if _, err := l.Archive(context.Background(), archive); err != nil {
+				failed <- err
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
 	return <-failed
 }
 
@@ -67,7 +82,8 @@ func appendUntilKilled(dir string) error {
 // Open finds nothing that it would have to call a loss.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "audit")
+	archive := dir + archiveSuffix
 	acknowledged := map[string]bool{}
 	rng := rand.New(rand.NewPCG(uint64(os.Getpid()), 0))
 	const rounds = 12
@@ -100,31 +116,40 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d: the child failed: %s", round, &stderr)
 		}
 
-		key, err := os.ReadFile(dir + "/" + publicName)
+		key, err := ReadVerifierKey(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// As it is, before anything mends it.
-		if r := verify(t, dir, strings.TrimSpace(string(key))); !r.OK() {
-			t.Fatalf("round %d, as it was left: %+v", round, r)
+		// As it is, before anything mends it: alone, and with the archive.
+		rest := verifyAll(t, dir, key)
+		both := verifyAll(t, dir, key, archive)
+		if !rest.OK() || !both.OK() || rest.Archived+rest.Records != both.Records || both.Archived != 0 {
+			t.Fatalf("round %d, as it was left: %+v; with the archive: %+v", round, rest, both)
 		}
 	}
 	l := openTest(t, dir, testOptions())
 	key := l.VerifierKey()
+	if _, err := l.Archive(t.Context(), archive); err != nil {
+		t.Fatal(err)
+	}
 	closeLog(t, l)
-	if r := verify(t, dir, key); !r.OK() || r.Recoveries != rounds || r.Signed != r.Records {
+	if r := verifyAll(t, archive, key); !r.OK() || r.Segments < rounds {
+		t.Fatalf("the archive: %+v", r)
+	}
+	if r := verifyAll(t, dir, key, archive); !r.OK() || r.Recoveries != rounds || r.Signed != r.Records {
 		t.Fatalf("%+v", r)
 	}
 	found := map[string]int{}
 	recovered := 0
-	for e, err := range Records(dir, 0) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		found[e.Client]++
-		if e.Action == actionRecovered {
-			recovered++
-			checkBound(t, e)
+	seen := int64(0)
+	for _, dir := range []string{archive, dir} {
+		for _, e := range readAll(t, dir, seen) {
+			seen = e.Seq + 1
+			found[e.Client]++
+			if e.Action == actionRecovered {
+				recovered++
+				checkBound(t, e)
+			}
 		}
 	}
 	for name := range acknowledged {

@@ -87,6 +87,13 @@ func (s *scenario) run(t *testing.T, round string, opts Options) {
 		waitMended(t, l)
 	}
 	s.append(l, round+"-last", true)
+	if err := l.SignCheckpoint(context.Background()); err == nil {
+		for old := range l.Len() {
+			if _, _, err := l.ProveFrom(context.Background(), old); err != nil {
+				t.Errorf("%s: a proof from %d on: %v", round, old, err)
+			}
+		}
+	}
 	note(l.Close())
 }
 
@@ -97,8 +104,8 @@ func (s *scenario) check(t *testing.T, opts Options, mayLose bool) {
 	key := l.VerifierKey()
 	closeLog(t, l)
 	r := verifyAll(t, s.dir, key, s.archive)
-	if !r.OK() {
-		t.Fatalf("%q", findings(r))
+	if !r.OK() || r.Warnings != nil { // which damaged hashes would be
+		t.Fatalf("%q, warnings %q", findings(r), r.Warnings)
 	}
 	found := map[string]int{}
 	gaps, seen := 0, int64(0)
@@ -366,7 +373,12 @@ func TestGap(t *testing.T) {
 			key := l.VerifierKey()
 			appendN(t, l, 3)
 			sign(t, l)
-			appendN(t, l, 5)
+			ev := use(9)
+			late, err := l.append(&ev) // of somebody who waits for its fsync too late
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendN(t, l, 4)
 			d.mu.Lock()
 			d.errno = syscall.EIO
 			from := d.steps + 1 // the write, then the fsync
@@ -376,6 +388,9 @@ func TestGap(t *testing.T) {
 				t.Errorf("the durable record: %v", err)
 			}
 			waitMended(t, l)
+			if err := l.waitSynced(t.Context(), late); !errors.Is(err, syscall.EIO) {
+				t.Errorf("a record written before the failure, whose number may be another's: %v", err)
+			}
 			appendN(t, l, 2)
 			d.powerCut(t)
 			crash(l)
