@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,10 +144,13 @@ func attributeOf(name string) (client.AttributeType, error) {
 		if strings.EqualFold(name, full) || strings.EqualFold(name, short) {
 			return typ, nil
 		}
-		names = append(names, full)
+		names = append(names, short)
 	}
-	slices.Sort(names)
-	return 0, &usageError{fmt.Sprintf("-attribute=%s; %s", name, suggestion("", nearest(strings.ToUpper(name), names), "cmu getattribute -handle=N"))}
+	near := nearest(name, names)
+	if near != "" {
+		near = "CKA_" + near
+	}
+	return 0, &usageError{fmt.Sprintf("-attribute=%s; %s", name, suggestion("", near, "cmu getattribute -handle=N"))}
 }
 
 // parseAttribute reads a value as attributeWords writes it.
