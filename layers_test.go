@@ -17,6 +17,8 @@ import (
 var layers = map[string][]string{
 	// Leaves.
 	"internal/durable": {},
+	// failing makes system calls fail, for the tests of what writes files.
+	"internal/durable/failing": {},
 	// harden is the first thing that both daemons do.
 	"internal/harden": {},
 	// selfsign asks a crypto.Signer for one signature: cmu and embedded share it.

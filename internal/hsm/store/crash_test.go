@@ -28,13 +28,14 @@ const crashEnv = "STORE_TEST_CRASH"
 
 func TestMain(m *testing.M) {
 	for name, child := range map[string]func(args string) error{
-		crashEnv: changeUntilKilled, store.EraseEnv: store.EraseUntilKilled,
+		crashEnv: changeUntilKilled, store.EraseEnv: store.EraseUntilKilled, store.FailEnv: store.FailingChild,
 	} {
 		if args := os.Getenv(name); args != "" {
 			if err := child(args); err != nil {
 				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
 			}
-			os.Exit(1)
+			os.Exit(0)
 		}
 	}
 	os.Exit(m.Run())

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"moongate/internal/durable"
@@ -186,8 +187,21 @@ func (e *erasure) prepare(s *Store, k *KeyFile, commit uint64) (*file, error) {
 	return s.openFile(path, &root)
 }
 
+// removeFresh also removes what publish left of them when it was killed.
 func (e *erasure) removeFresh() error {
-	return errors.Join(removeAny(e.key+freshSuffix), removeAny(e.store()+freshSuffix))
+	var errs []error
+	for _, path := range []string{e.key, e.store(), filepath.Join(e.dir, markName)} {
+		path += freshSuffix
+		errs = append(errs, removeAny(path))
+		entries, err := os.ReadDir(filepath.Dir(path))
+		errs = append(errs, err)
+		for _, entry := range entries {
+			if strings.HasPrefix(entry.Name(), "."+filepath.Base(path)+"-") {
+				errs = append(errs, removeAny(filepath.Join(filepath.Dir(path), entry.Name())))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // mark writes the mark, and returns it open and locked.
@@ -222,10 +236,17 @@ func (e *erasure) mark() (*os.File, error) {
 	return f, nil
 }
 
-// unmark takes back a mark that may not be durable.
+// unmark takes back a mark that may not be durable. It succeeds where there is
+// none: what it was written in before it got its name marks nothing.
 func (e *erasure) unmark() error {
 	path := filepath.Join(e.dir, markName)
-	return errors.Join(removeAny(path+freshSuffix), removeAny(path), durable.SyncDir(e.dir))
+	if there, err := exists(path); err != nil || !there {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return durable.SyncDir(e.dir)
 }
 
 // finish does the steps that follow the mark, as far as they are not done.

@@ -42,7 +42,7 @@ func (o *RawObject) check() error {
 		return nil
 	case o.SealedSequence == 0 || o.SealedVersion == 0 || o.SealedVersion > o.Version:
 		return fmt.Errorf("object %v is sealed for sequence %d and version %d", o.ID, o.SealedSequence, o.SealedVersion)
-	case len(o.Attributes) <= sealOverhead || len(o.Attributes) > MaxRecordValue || len(o.Secret) < sealOverhead || len(o.Secret) > MaxSecret+sealOverhead:
+	case len(o.Attributes) <= sealOverhead || len(o.Attributes) > maxAttributes || len(o.Secret) < sealOverhead || len(o.Secret) > MaxSecret+sealOverhead:
 		return fmt.Errorf("object %v has parts of %d and %d bytes", o.ID, len(o.Attributes), len(o.Secret))
 	}
 	return nil
@@ -257,11 +257,14 @@ func decodeRestored(b []byte) (stored, error) {
 	return inner, err
 }
 
-// rawSize bounds the encoding of a RawObject.
-const rawSize = 16 + 1 + 4*8 + 4
+const (
+	rawSize = 16 + 1 + 4*8 + 4
+	// maxAttributes is the longest template with its handle, sealed.
+	maxAttributes = 8 + 2 + object.MaxAttributes*(8+object.MaxAttributeValue) + sealOverhead
 
-// MaxRawObject is the longest encoding of a RawObject in bytes.
-const MaxRawObject = rawSize + MaxRecordValue + MaxSecret + sealOverhead
+	// MaxRawObject is the longest encoding of a RawObject in bytes.
+	MaxRawObject = rawSize + maxAttributes + MaxSecret + sealOverhead
+)
 
 // Append writes the object: ID, kind (1 live, 2 destroyed), change sequence,
 // version, the two of the seal, or the time of its destruction in seconds since
