@@ -225,6 +225,22 @@ func TestLockedInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestNothingIsShownInALockedPartition: one that was taken away between a
+// change's commit and its showing stays empty.
+func TestNothingIsShownInALockedPartition(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.session(object.RoleCryptoOfficer).p
+	shown := false
+	must(t, p.commit(w.HSM, func() error { return nil }, func(*store.Tx, *store.PartitionKey) error {
+		p.deactivate(true)
+		return nil
+	}, func() { shown = true }))
+	if shown {
+		t.Error("a change was shown in a partition that is locked")
+	}
+}
+
 // TestOneKeyAtATime: a partition that is unlocked is not unlocked with another
 // key; one that only activation keeps is read anew.
 func TestOneKeyAtATime(t *testing.T) {

@@ -260,6 +260,20 @@ func TestCountersThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestKeeperWritesFromTimeToTime, with nobody logging out.
+func TestKeeperWritesFromTimeToTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.session(object.RoleCryptoOfficer)
+	_, id := w.newKey(s)
+	_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+	must(t, err)
+	close(w.keeper.stop)
+	<-w.keeper.stopped
+	w.keeper.start(w.HSM, time.Millisecond)
+	waitFor(t, func() bool { return w.useRecords() == 1 })
+}
+
 // TestDeletedPartitionLeavesNoCounters, also when the keeper comes late.
 func TestDeletedPartitionLeavesNoCounters(t *testing.T) {
 	t.Parallel()

@@ -91,6 +91,7 @@ func (w *world) open() {
 	must(w.t, err)
 	w.HSM, err = Open(Options{
 		Store: w.store, Journal: w.log, Logger: slog.New(slog.DiscardHandler), Now: w.clock.Now, NewKDF: quickKDF,
+		SaveUses: time.Hour, // tests save when they say so
 		LookupHost: func(_ context.Context, host string) ([]netip.Addr, error) {
 			if host == "home.example" {
 				return []netip.Addr{home.Addr()}, nil
