@@ -42,7 +42,7 @@ func newExecutor(dir string, term *console) (*executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	sh := adminshell.New(&a.Appliance, adminshell.LocalAdministrator(), term)
+	sh := adminshell.New(&a.Appliance, adminshell.LocalAdministrator(), adminshell.WithFiles(term))
 	return &executor{
 		func(r adminshell.Request) (int, error) { return sh.Run(context.Background(), r), nil },
 		a.Close,

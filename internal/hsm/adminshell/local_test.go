@@ -297,9 +297,13 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte(`{"words":["client","list"],"files":{"certificate":"AA=="}}`))
 	f.Add([]byte(`{"text":"AA==","abort":true}`))
+	f.Add([]byte(`{"file":{"do":"write","data":"AA=="}}`))
+	f.Add([]byte(`{"data":"AA==","end":true}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var a answer
 		_ = decode(line, &a) // must not panic
+		_ = decode(line, new(message))
+		_ = decode(line, new(fileAnswer))
 		var req Request
 		if decode(line, &req) != nil {
 			return

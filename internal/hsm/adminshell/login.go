@@ -141,13 +141,14 @@ func (s *Shell) authenticateOfficer(ctx context.Context) (*partition.Officer, er
 
 // showAttempts says what a wrong password has left.
 func (s *Shell) showAttempts(wrong error) {
+	if !s.appliance.HSM.Initialized() {
+		s.logins.forget() // it was the last, and the error says what that did
+		return
+	}
 	if object.CodeOf(wrong) != object.ErrPINIncorrect {
 		return
 	}
-	if !s.appliance.HSM.Initialized() {
-		s.logins.forget()
-		fmt.Fprintln(s.term, "The HSM was zeroized: every key, partition and registration is gone.")
-	} else if info, err := s.appliance.HSM.Info(); err == nil {
+	if info, err := s.appliance.HSM.Info(); err == nil {
 		fmt.Fprintf(s.term, "SO login attempts left: %d\n", info.OfficerAttempts)
 	}
 }

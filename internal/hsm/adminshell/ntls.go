@@ -1,6 +1,7 @@
 package adminshell
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -133,7 +134,7 @@ func serviceNames(s *Shell, _ args) []shell.Candidate {
 	}
 	var list []shell.Candidate
 	for _, service := range s.appliance.Control.Services() {
-		list = append(list, shell.Candidate{Word: service.Name, Help: service.Address})
+		list = append(list, shell.Candidate{Word: service.Name, Help: cmp.Or(service.Address, service.Detail)})
 	}
 	return list
 }

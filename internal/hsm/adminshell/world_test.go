@@ -29,9 +29,10 @@ var operator = Administrator{partition.Operator{Name: "tester", From: "here"}, u
 func newAppliance(t *testing.T) *Appliance {
 	t.Helper()
 	dir := t.TempDir()
-	root, err := store.LoadOrCreateRootKey(filepath.Join(dir, "device.key"))
+	key := filepath.Join(dir, "device.key")
+	root, err := store.LoadOrCreateRootKey(key)
 	must(t, err)
-	st, err := store.Open(dir, root, store.Options{})
+	st, err := store.Open(dir, root, store.Options{KeyFile: store.PlainKeyFile(key)})
 	must(t, err)
 	must(t, partition.Initialize(st, "lab", []byte(soPassword), mech.Policy{}, time.Now()))
 	log := slog.New(slog.DiscardHandler)
@@ -39,7 +40,7 @@ func newAppliance(t *testing.T) *Appliance {
 	must(t, err)
 	hsm, err := partition.Open(partition.Options{Store: st, Journal: journal, Logger: log, NewKDF: quickKDF})
 	must(t, err)
-	t.Cleanup(func() { must(t, errors.Join(journal.Close(), st.Close())) })
+	t.Cleanup(func() { must(t, errors.Join(hsm.Close(), journal.Close(), st.Close())) })
 	return &Appliance{
 		HSM: hsm, Journal: journal, AuditDir: filepath.Join(dir, "audit"), Inbox: dir, Logger: log,
 		Version: "test", Listen: "192.0.2.1:1792", Certificate: "/hsm/server.pem", Fingerprint: "00ff",
