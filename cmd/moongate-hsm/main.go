@@ -24,13 +24,14 @@ Usage:
   moongate-hsm [-data DIR] init   -label LABEL [-host NAME-OR-ADDRESS]... [-passphrase] [-fips]
   moongate-hsm [-data DIR] serve  [-config FILE] [-listen ADDRESS:PORT]
                                   [-ssh-listen ADDRESS:PORT|off] [-metrics-listen ADDRESS:PORT|off]
-                                  [-accept-audit-loss]
+                                  [-accept-audit-loss] [-accept-rollback]
   moongate-hsm [-data DIR] root-key seal|unseal   under a passphrase, or plain again
   moongate-hsm [-data DIR] doctor [-config FILE] [-json]   what is wrong with this machine
   moongate-hsm config             print a configuration file with every default
   moongate-hsm [-data DIR] shell  commands from standard input, one a line
   moongate-hsm [-data DIR] COMMAND...   one administration command, below
-  moongate-hsm audit verify-copy DIR -key FILE   check a copy of an audit log
+  moongate-hsm audit verify DIR -key FILE [-archive DIR]...   check a copy of an audit log
+  moongate-hsm audit verify-proof FILE -key FILE              check the proof of one record
   moongate-hsm version
 
 The data directory is -data, or $MOONGATE_DATA/hsm, or ./data/hsm. Commands
@@ -71,8 +72,13 @@ func run(argv []string) int {
 		fmt.Print(settings.Manual())
 		return 0
 	}
-	if len(argv) > 1 && argv[0] == "audit" && argv[1] == "verify-copy" {
-		return verifyCopy(argv[2:])
+	if argv[0] == "audit" && len(argv) > 1 {
+		switch offline := len(argv) > 2 && !strings.HasPrefix(argv[2], "-"); {
+		case argv[1] == "verify-copy", argv[1] == "verify" && offline:
+			return verifyCopy(argv[2:])
+		case argv[1] == "verify-proof":
+			return verifyProof(argv[2:])
+		}
 	}
 	return command(dir, argv)
 }
@@ -117,17 +123,12 @@ func fail(err error) int {
 	return 1
 }
 
-type hostList []string
-
-func (h *hostList) String() string     { return strings.Join(*h, ",") }
-func (h *hostList) Set(s string) error { *h = append(*h, s); return nil }
-
 func initialize(dir string, argv []string) int {
 	flags := flag.NewFlagSet("init", flag.ExitOnError)
 	label := flags.String("label", "", "name of the HSM")
 	passphrase := flags.Bool("passphrase", false, "seal the device root key under a passphrase, asked for at each start")
 	fips := flags.Bool("fips", false, "allow approved algorithms only, for ever")
-	hosts := hostList{}
+	hosts := list{}
 	flags.Var(&hosts, "host", "name or address that clients reach the HSM by; may be repeated")
 	flags.Parse(argv)
 	if *label == "" {
@@ -153,7 +154,7 @@ func initialize(dir string, argv []string) int {
 		}
 	}
 	if len(hosts) == 0 {
-		hosts = hostList{"localhost", "127.0.0.1"}
+		hosts = list{"localhost", "127.0.0.1"}
 	}
 	serial, err := daemon.Init(daemon.InitOptions{Dir: dir, Label: *label, Hosts: hosts, FIPS: *fips, Officer: []byte(pw), Passphrase: []byte(sealing)})
 	if err != nil {

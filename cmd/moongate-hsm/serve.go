@@ -26,6 +26,7 @@ func serve(dir string, argv []string) int {
 	ssh := flags.String("ssh-listen", "", "address and port of the appliance shell; off for none")
 	metrics := flags.String("metrics-listen", "", "address and port of /metrics; off for none")
 	accept := flags.Bool("accept-audit-loss", false, "put a damaged audit log aside and begin a new one")
+	rollback := flags.Bool("accept-rollback", false, "go on with a store that was put back to an older state")
 	flags.Parse(argv)
 	if flags.NArg() > 0 {
 		return fail(fmt.Errorf("serve: %q is not expected", flags.Arg(0)))
@@ -42,7 +43,7 @@ func serve(dir string, argv []string) int {
 		_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)
 	})
 	err = daemon.Run(ctx, daemon.Options{
-		Dir: dir, Version: version, AcceptAuditLoss: *accept, Logger: newLogger(s, lines), Lines: lines,
+		Dir: dir, Version: version, AcceptAuditLoss: *accept, AcceptRollback: *rollback, Logger: newLogger(s, lines), Lines: lines,
 		Listen: s.NTLS.Listen, SSH: unlessOff(s.SSH.Listen), Metrics: unlessOff(s.Metrics.Listen),
 		Connections: s.Limits.Connections, Sessions: s.Limits.Sessions,
 		Passphrase: passphrase(s, newConsole()), Ready: ready,

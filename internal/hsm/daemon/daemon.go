@@ -5,6 +5,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"crypto/fips140"
 	"errors"
 	"fmt"
@@ -151,6 +152,9 @@ type Options struct {
 	// AcceptAuditLoss is the operator's word that a damaged audit log is put
 	// aside and begun anew (audit.Options.AcceptLoss).
 	AcceptAuditLoss bool
+	// AcceptRollback is the operator's word that a store which is older than
+	// the audit log has signed for is the one to go on with.
+	AcceptRollback bool
 
 	// Listen is the client protocol's address and port. SSH and Metrics are
 	// those of the appliance shell and of the figures; empty serves none.
@@ -233,9 +237,14 @@ func (a *Appliance) open(opts Options) error {
 		return err
 	}
 	a.Fingerprint = fingerprintOf(certificate)
-	a.Journal, err = audit.Open(a.AuditDir, audit.Options{Origin: origin, Logger: opts.Logger, AcceptLoss: opts.AcceptAuditLoss})
+	a.Journal, err = audit.Open(a.AuditDir, audit.Options{
+		Origin: origin, Logger: opts.Logger, AcceptLoss: opts.AcceptAuditLoss, Anchor: a.store.Commit,
+	})
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	if err := a.checkRollback(opts); err != nil {
+		return err
 	}
 	if a.Users, err = openUsers(a.files.Users(), policy); err != nil {
 		return fmt.Errorf("opening the accounts: %w", err)
@@ -268,6 +277,23 @@ func (a *Appliance) identity() (string, mech.Policy, error) {
 		origin = originPrefix + serial
 	}
 	return origin, policy, nil
+}
+
+// checkRollback compares the store with what the audit log has signed of it: a
+// store that was put back to an older state alone is behind. What it does not
+// see is written in docs/store.md.
+func (a *Appliance) checkRollback(opts Options) error {
+	signed, ok := a.Journal.Anchor()
+	if here := a.store.Commit(); !ok || here >= signed {
+		return nil
+	} else if !opts.AcceptRollback {
+		return fmt.Errorf("%s stands at commit %d, and the audit log has signed for commit %d: the store was put back to an older state, in which destroyed keys, deleted clients and login counters may be back; if you did that, start once with `moongate-hsm serve -accept-rollback`", a.files.Store(), here, signed)
+	} else {
+		return a.Journal.AppendDurable(context.Background(), audit.Event{
+			Kind: audit.Admin, Action: "store.rollback", Client: adminshell.LocalAdministrator().Name, Outcome: audit.OK,
+			Detail: fmt.Sprintf("store at commit %d taken, which was at %d", here, signed),
+		})
+	}
 }
 
 // openUsers reads the accounts; where there is no file, nobody has one yet.

@@ -7,10 +7,13 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"moongate/internal/durable"
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/server"
+	"moongate/internal/sshd"
 )
 
 // Run serves an HSM until ctx is done: clients on opts.Listen, administrators
@@ -46,7 +49,22 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
+	admin, err := listen(ctx, "administrators", opts.SSH)
+	if err != nil {
+		return err
+	}
 	at := Addresses{NTLS: n.address()}
+	var hostKeys []ssh.Signer
+	if admin != nil {
+		defer admin.Close()
+		at.SSH = admin.Addr().String()
+		if err := durable.Mkdir(a.files.HostKeys()); err != nil {
+			return fmt.Errorf("making the directory of the shell's host keys: %w", err)
+		}
+		if hostKeys, err = sshd.HostKeys(a.files.HostKeys()); err != nil {
+			return fmt.Errorf("opening the shell's host keys: %w", err)
+		}
+	}
 	a.Listen = at.NTLS
 	if metrics != nil {
 		defer metrics.Close()
@@ -61,6 +79,11 @@ func Run(ctx context.Context, opts Options) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.run(ctx, first) })
 	group.Go(func() error { return adminshell.ServeLocal(ctx, local, &a.Appliance) })
+	if admin != nil {
+		group.Go(func() error {
+			return adminshell.ServeSSH(ctx, admin, &a.Appliance, adminshell.SSHOptions{HostKeys: hostKeys})
+		})
+	}
 	if metrics != nil {
 		gatherer, err := d.gatherer(opts.Version)
 		if err != nil {

@@ -66,7 +66,7 @@ func TestAilments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() }) // after the parallel cases
 	must := func(t *testing.T, err error) {
 		t.Helper()
 		if err != nil {
