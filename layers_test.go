@@ -44,7 +44,8 @@ var layers = map[string][]string{
 	// users are the appliance's accounts, which outlive the HSM's own roles;
 	// mech for how a password is derived.
 	"internal/hsm/users":      {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},
-	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd"},
+	// durable for the certificates that are delivered by scp.
+	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd", "internal/durable"},
 	// client only for the certificate that both ends of a pinned connection
 	// have: it is made in one place.
 	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "internal/sshd", "internal/syslog", "client"},

@@ -189,7 +189,11 @@ func (s *sftpSession) open(ctx context.Context, id uint32, path string, flags ui
 	if err != nil {
 		return nil, err
 	}
-	switch flags & (fxfRead | fxfWrite | fxfAppend) {
+	how := flags & (fxfRead | fxfWrite | fxfAppend)
+	if how == fxfRead|fxfWrite && flags&fxfTruncate != 0 {
+		how = fxfWrite // there will be nothing to read but what is written
+	}
+	switch how {
 	case fxfRead:
 		if _, err := stat(ctx, s.files, name); err != nil {
 			return nil, err

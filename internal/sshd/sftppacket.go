@@ -50,10 +50,11 @@ const (
 
 // Flags of open, and of attributes.
 const (
-	fxfRead   = 0x01
-	fxfWrite  = 0x02
-	fxfAppend = 0x04
-	fxfExcl   = 0x20
+	fxfRead     = 0x01
+	fxfWrite    = 0x02
+	fxfAppend   = 0x04
+	fxfTruncate = 0x10
+	fxfExcl     = 0x20
 
 	attrSize        = 0x01
 	attrOwner       = 0x02

@@ -125,7 +125,6 @@ func (h *house) Serve(ctx context.Context, s *Session) int {
 type memory struct {
 	mu      sync.Mutex
 	content map[string]string // guarded by mu
-	limit   int
 }
 
 func newMemory() *memory {

@@ -97,6 +97,9 @@ func (s *Shell) clientCertificate(a args) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %q is no address or host name; a client is registered by exactly one of -ip and -hostname", errUsage, strings.TrimSuffix(name, ".pem"))
 	}
 	f, err := os.Open(filepath.Join(s.appliance.Inbox, name))
+	if as, nameErr := deliveredName(name); errors.Is(err, fs.ErrNotExist) && nameErr == nil {
+		f, err = os.Open(filepath.Join(s.appliance.Inbox, as)) // as scp delivers it
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no %s in the HSM's inbox; copy the client's certificate there with `scp %s`, or at the console name it with -certificate", name, name+" USER@HSM:")
 	} else if err != nil {
