@@ -105,7 +105,6 @@ func TestHandshakesEndInTime(t *testing.T) {
 	r := start(t, Options{Backend: newDevice(t), HandshakeTimeout: 50 * time.Millisecond})
 	wantClosed(t, r.silence(t), "a silent connection")
 	r.waitForHandshakes(t, 0)
-	r.connect(t, newCertificate(t, "c"))
 }
 
 // TestHandshakesTakeTurns: who waits for its peer holds no turn.

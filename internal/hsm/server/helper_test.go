@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds what a test waits for; it is not meant to pass.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // device is a backend with one partition and one key, in memory. Its hooks may
 // be set before it is served.
@@ -52,7 +52,7 @@ func newDevice(t testing.TB) *device {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &device{key: key, changed: make(chan string, 1000)}
+	d := &device{key: key, changed: make(chan string, 5000)}
 	t.Cleanup(func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -257,6 +257,9 @@ func start(t testing.TB, o Options) *running {
 	}
 	if o.Logger == nil && testing.Verbose() {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	if o.HandshakeTimeout == 0 {
+		o.HandshakeTimeout = patience // the machine may be busy
 	}
 	s, err := New(o)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -140,4 +141,20 @@ func TestMetrics(t *testing.T) {
 	if _, err := New(Options{Backend: d, Certificate: newCertificate(t, "hsm"), Registerer: registry}); err == nil {
 		t.Error("two servers share a registerer")
 	}
+}
+
+// BenchmarkMetrics is what counting one signature costs.
+func BenchmarkMetrics(b *testing.B) {
+	s, err := New(Options{Backend: newDevice(b), Certificate: newCertificate(b, "hsm"), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &request{head: wire.Request{Op: wire.OpSign}, mechanism: object.MechECDSA, arrived: time.Now()}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			s.metrics.began(r, r.arrived)
+			s.metrics.ended(r, object.OK, time.Microsecond)
+		}
+	})
 }

@@ -32,8 +32,8 @@ type Options struct {
 
 	MaxConnections          int // of admitted clients; 1024
 	MaxConnectionsPerClient int // by certificate; 32
-	MaxHandshakes           int // connections that are not admitted yet; 256
-	MaxHandshakesPerAddress int // the same, from one IP address; 64
+	MaxHandshakes           int // connections that are not admitted yet; 1024
+	MaxHandshakesPerAddress int // the same, from one IP address; 512
 	MaxSessions             int // of one connection; 64
 	MaxInFlight             int // requests of one connection; 128
 	MaxBuffered             int // bytes of one connection's requests and answers; 2 MiB
@@ -92,8 +92,8 @@ func New(o Options) (*Server, error) {
 	}{
 		{&o.MaxConnections, 1024},
 		{&o.MaxConnectionsPerClient, 32},
-		{&o.MaxHandshakes, 256},
-		{&o.MaxHandshakesPerAddress, 64},
+		{&o.MaxHandshakes, 1024},
+		{&o.MaxHandshakesPerAddress, 512},
 		{&o.MaxSessions, 64},
 		{&o.MaxInFlight, 128},
 		{&o.MaxBuffered, 2 << 20},

@@ -227,11 +227,11 @@ func TestBufferedBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	p := start(t, Options{Backend: newDevice(t), MaxBuffered: 100 << 10}).connect(t, newCertificate(t, "c"))
 	go func() {
-		for range 50 {
+		for range 20 {
 			p.send(wire.OpEncrypt, &wire.UseRequest{Session: 1, Data: make([]byte, wire.MaxPlaintext)})
 		}
 	}()
-	for range 50 {
+	for range 20 {
 		if head, body := p.receive(); head.Code != object.OK || len(body) < wire.MaxPlaintext {
 			t.Fatalf("%v, %d bytes", head.Code, len(body))
 		}
