@@ -185,6 +185,7 @@ func TestRestoreOverItself(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.session(object.RoleCryptoOfficer)
+	_, kept := w.newKey(s)
 	_, destroyed := w.newKey(s)
 	raw := w.backup("p")
 	must(t, s.Destroy(t.Context(), newOp(), destroyed))
@@ -207,11 +208,11 @@ func TestRestoreOverItself(t *testing.T) {
 	if !slices.Equal(cut, []string{w.fingerprint}) {
 		t.Errorf("disconnected %q", cut)
 	}
-	if _, err := s.Sign(t.Context(), newOp(), destroyed, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err == nil {
+	if _, err := s.Sign(t.Context(), newOp(), kept, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err == nil {
 		t.Error("a session of before goes on")
 	}
 	for range 2 {
-		if got := w.labels(); !slices.Equal(got, []string{"k"}) {
+		if got := w.labels(); !slices.Equal(got, []string{"k", "k"}) {
 			t.Errorf("keys %q", got)
 		}
 		w.session(object.RoleCryptoUser).Close() // by the backup's password
@@ -424,9 +425,15 @@ func TestRestoreRefusesMalformedContents(t *testing.T) {
 	}
 	o := w.officer()
 	for name, edit := range map[string]func(byte, []byte) [][]byte{
-		"no manifest":          times(recordManifest, 0),
-		"two manifests":        times(recordManifest, 2),
-		"no partition":         times(recordPartition, 0),
+		"no manifest":   times(recordManifest, 0),
+		"two manifests": times(recordManifest, 2),
+		"no partition":  times(recordPartition, 0),
+		"nothing of it": func(k byte, body []byte) [][]byte {
+			if k == recordPartition || k == recordObject {
+				return nil
+			}
+			return keep(body)
+		},
 		"a partition twice":    times(recordPartition, 2),
 		"objects twice":        times(recordObject, 2),
 		"no objects":           times(recordObject, 0),
