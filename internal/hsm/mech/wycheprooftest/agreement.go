@@ -27,11 +27,16 @@ func judgePeer(_ *file, _ *group, v *vector) judgement {
 }
 
 func tryECDH(b *bench, _ *file, g *group, v *vector) (string, error) {
-	pkcs8, keyType, err := agreementKey(g, v)
-	if err != nil {
-		return fmt.Sprintf("the vector's private key: %v", err), nil
+	name := g.Curve + string(v.Private)
+	made, had := b.made[name]
+	if !had {
+		var err error
+		if made.pkcs8, made.keyType, err = agreementKey(g, v); err != nil {
+			return fmt.Sprintf("the vector's private key: %v", err), nil
+		}
+		b.made[name] = made
 	}
-	private, err := b.importOnce(template(object.ClassPrivateKey, keyType, object.AttrDerive), pkcs8)
+	private, err := b.importOnce(template(object.ClassPrivateKey, made.keyType, object.AttrDerive), made.pkcs8)
 	if err != nil {
 		return "", err
 	}
@@ -41,6 +46,12 @@ func tryECDH(b *bench, _ *file, g *group, v *vector) (string, error) {
 		return "", err
 	}
 	return b.isSecret(derived, v.Shared)
+}
+
+// madeKey is a private key that was put together of a vector's numbers.
+type madeKey struct {
+	pkcs8   []byte
+	keyType object.KeyType
 }
 
 // agreementKey is the vector's private key as PKCS#8: of X25519 it has the
