@@ -1,6 +1,7 @@
 // Package client uses one network HSM from a Go program: a Client keeps a
-// connection to it, a Key of it is a crypto.Signer, and for RSA a
-// crypto.Decrypter.
+// connection to it, a Key of it is a crypto.Signer (RSA, ECDSA, Ed25519), and
+// for RSA a crypto.Decrypter. Encryption, MACs, derivation, wrapping, imports
+// and the partition's administration are methods of Client.
 //
 //	config, err := client.LoadConfig("client.toml")
 //	config.Role, config.Password = client.RoleCryptoUser, askPassword
@@ -14,6 +15,9 @@
 // again, and repeats the calls that are safe to repeat; a Key stays valid
 // throughout, since it names its object by UUID. A password that was refused
 // is never tried again by itself (it would lock the role): see Relogin.
+//
+// With Config.CheckpointFile a Client remembers the HSM's audit log, and refuses
+// an HSM whose past was changed.
 //
 // Calls wait for a connection, and for their answer, until their context is
 // done, or Config.CallTimeout long where it has no deadline. crypto.Signer has

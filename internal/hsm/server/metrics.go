@@ -41,13 +41,6 @@ func mechanismLabel(m object.MechanismType) string {
 	return other
 }
 
-func opLabel(op wire.Op) string {
-	if _, known := slices.BinarySearch(wire.Ops(), op); known {
-		return op.String()
-	}
-	return other
-}
-
 // outcomeLabel is "ok", or the words of a code that has any.
 func outcomeLabel(code object.Code) string {
 	if text := code.String(); !strings.HasPrefix(text, "error 0x") {
