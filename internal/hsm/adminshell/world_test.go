@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"moongate/client"
 	"moongate/internal/audit"
@@ -34,12 +33,12 @@ func newAppliance(t *testing.T) *Appliance {
 	must(t, err)
 	st, err := store.Open(dir, root, store.Options{KeyFile: store.PlainKeyFile(key)})
 	must(t, err)
-	must(t, partition.Initialize(st, "lab", []byte(soPassword), mech.Policy{}, time.Now()))
 	log := slog.New(slog.DiscardHandler)
 	journal, err := audit.Open(filepath.Join(dir, "audit"), audit.Options{Origin: "test/1", Logger: log})
 	must(t, err)
 	hsm, err := partition.Open(partition.Options{Store: st, Journal: journal, Logger: log, NewKDF: quickKDF})
 	must(t, err)
+	must(t, hsm.Initialize(t.Context(), operator.Operator, partition.InitOptions{Label: "lab", Officer: []byte(soPassword)}))
 	t.Cleanup(func() { must(t, errors.Join(hsm.Close(), journal.Close(), st.Close())) })
 	return &Appliance{
 		HSM: hsm, Journal: journal, AuditDir: filepath.Join(dir, "audit"), Inbox: dir, Logger: log,
