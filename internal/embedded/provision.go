@@ -130,6 +130,23 @@ func (t hsmTool) ensurePartition(ctx context.Context, cred Credentials, clientCe
 	return err
 }
 
+// adminName is the account of the HSM's appliance that people log in with.
+const adminName = "admin"
+
+// ensureAccount makes the account where there is none. One that is there may
+// have another password by now.
+func (t hsmTool) ensureAccount(ctx context.Context, cred Credentials) error {
+	var accounts []struct{ Name string }
+	if err := t.readJSON(ctx, &accounts, "user", "list"); err != nil {
+		return err
+	}
+	if slices.Contains(accounts, struct{ Name string }{adminName}) {
+		return nil
+	}
+	_, err := t.run(ctx, answers(cred["hsm-admin"], cred["hsm-admin"]), "user", "add", "-username", adminName, "-role", "admin")
+	return err
+}
+
 // fingerprintOf is that of a certificate in a PEM file, as the HSM lists it.
 func fingerprintOf(path string) (string, error) {
 	raw, err := os.ReadFile(path)

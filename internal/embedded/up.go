@@ -263,6 +263,9 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 	if err := ensureLink(u.l, u.cred); err != nil {
 		return fmt.Errorf("making the gateway's link to the HSM: %w", err)
 	}
+	if err := tool.ensureAccount(ctx, u.cred); err != nil {
+		return err
+	}
 	if err := tool.ensurePartition(ctx, u.cred, u.l.gateway().ClientCertificate()); err != nil {
 		return err
 	}
