@@ -64,6 +64,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		if hostKeys, err = sshd.HostKeys(a.files.HostKeys()); err != nil {
 			return fmt.Errorf("opening the shell's host keys: %w", err)
 		}
+		a.HostKeys = sshd.Fingerprints(hostKeys)
 	}
 	a.Listen = at.NTLS
 	if metrics != nil {
