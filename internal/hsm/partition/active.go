@@ -17,7 +17,7 @@ import (
 func (p *partition) activate(h *HSM, key *store.PartitionKey) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.deleted {
+	if p.deleted.Load() {
 		clear(key[:])
 		return object.Errorf(object.ErrObjectNotFound, "partition %s was deleted", p.label)
 	}
@@ -78,7 +78,8 @@ func (p *partition) deactivate(deleted bool) {
 	defer p.mu.Unlock()
 	switch {
 	case deleted:
-		p.deleted, p.logins = true, 0
+		p.deleted.Store(true)
+		p.logins = 0
 		p.lock()
 	case p.logins > 0:
 		p.logins--

@@ -204,7 +204,7 @@ func (h *HSM) recreate(ctx context.Context, p *partition, by authority, pw []byt
 	return nil
 }
 
-var errGone = object.Errorf(object.ErrObjectNotFound, "the partition was deleted or made anew")
+var errGone = object.Errorf(object.ErrObjectNotFound, "the partition was deleted or made anew, or its HSM zeroized")
 
 // resetRole gives a role whose password is lost a new one, by the escrow.
 func (h *HSM) resetRole(ctx context.Context, p *partition, by authority, role object.Role, pw []byte) error {

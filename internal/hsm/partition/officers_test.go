@@ -202,8 +202,8 @@ func TestRecreate(t *testing.T) {
 	}
 	wantCode(t, w.signs(s, id), object.ErrObjectNotFound)
 	_, _, err = s.Generate(ctx, newOp(), ec, p256, nil)
-	wantCode(t, err, object.ErrNotLoggedIn)
-	wantCode(t, s.InitRole(ctx, newOp(), object.RoleCryptoUser, cuPassword), object.ErrNotLoggedIn)
+	wantCode(t, err, object.ErrObjectNotFound)
+	wantCode(t, s.InitRole(ctx, newOp(), object.RoleCryptoUser, cuPassword), object.ErrObjectNotFound)
 	for range 2 {
 		_, err = w.on("q", object.RoleCryptoOfficer, coPassword)
 		wantCode(t, err, object.ErrPINIncorrect)

@@ -338,7 +338,7 @@ func TestRevocationAndDeletionEndSessions(t *testing.T) {
 	_, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	wantCode(t, err, object.ErrObjectNotFound)
 	_, _, err = s.Generate(t.Context(), newOp(), ec, p256, nil)
-	wantCode(t, err, object.ErrNotLoggedIn)
+	wantCode(t, err, object.ErrObjectNotFound)
 	w.restart()
 	if list, err := w.Partitions(); err != nil || len(list) != 0 {
 		t.Errorf("partitions after a restart: %v, %v", list, err)

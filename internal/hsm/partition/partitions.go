@@ -30,6 +30,10 @@ type partition struct {
 	policies atomic.Pointer[map[object.PolicyID]uint64]
 	deciding sync.Mutex
 
+	// deleted is set, once, when the partition is gone from the store or was
+	// made anew: sessions on it are good for nothing.
+	deleted atomic.Bool
+
 	// changes admits one change at a time, so that memory follows the store
 	// in the store's order.
 	changes sync.Mutex
@@ -38,8 +42,6 @@ type partition struct {
 	// is not taken within one.
 	mu     sync.RWMutex
 	logins int
-	// deleted is set, once, when the partition is gone from the store.
-	deleted bool
 	// dismissed is set when an activated partition is to be locked after all
 	// with the last logout.
 	dismissed bool

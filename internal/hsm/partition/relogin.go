@@ -112,7 +112,7 @@ func (s *Session) rejoin(role object.Role, pw []byte) (bool, error) {
 func (p *partition) join() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.deleted || p.key == nil {
+	if p.deleted.Load() || p.key == nil {
 		return false
 	}
 	p.logins++

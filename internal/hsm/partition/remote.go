@@ -152,7 +152,7 @@ func (p *partition) held(h *HSM) (*store.PartitionKey, *partitionRecord, error) 
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if p.deleted || p.key == nil || record.Roles[object.RoleCryptoOfficer.String()] == nil {
+	if p.deleted.Load() || p.key == nil || record.Roles[object.RoleCryptoOfficer.String()] == nil {
 		return nil, nil, object.Errorf(object.ErrNotLoggedIn, "nobody is logged in to partition %s", p.label)
 	}
 	key := *p.key

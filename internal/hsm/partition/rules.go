@@ -36,6 +36,10 @@ const (
 	actDeactivate     action = "partition.deactivate"
 )
 
+// roleGone is the role of a session whose partition is no more. It may do
+// nothing.
+const roleGone object.Role = 255
+
 // grant is who may do an action, and what the key acted on must allow.
 type grant struct {
 	roles     []object.Role
@@ -127,6 +131,8 @@ func permit(role object.Role, act action, key object.Template) error {
 	switch {
 	case !known:
 		return object.Errorf(object.ErrNotSupported, "%s", act)
+	case role == roleGone:
+		return errGone
 	case slices.Contains(g.roles, role):
 		if g.attribute != 0 && key != nil && !key.Bool(g.attribute) {
 			return object.Errorf(object.ErrKeyNotPermitted, "the key's %v is false", g.attribute)

@@ -94,6 +94,8 @@ func (s *Session) freeLocked() error {
 	switch {
 	case s.closed:
 		return object.Errorf(object.ErrSessionHandle, "the session was closed")
+	case s.p.deleted.Load():
+		return errGone
 	case s.role != object.RoleNone:
 		return object.Errorf(object.ErrUserAlreadyLoggedIn, "this session is logged in as %v", s.role)
 	}
@@ -152,7 +154,15 @@ func (s *Session) leave(closed bool) object.Role {
 	return role
 }
 
+// as is who the session is logged in as; roleGone where its partition is no more.
 func (s *Session) as() object.Role {
+	if s.p.deleted.Load() {
+		return roleGone
+	}
+	return s.loggedIn()
+}
+
+func (s *Session) loggedIn() object.Role {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.role
@@ -160,7 +170,7 @@ func (s *Session) as() object.Role {
 
 // event begins an audit event about this session.
 func (s *Session) event(act action, op object.OperationID) audit.Event {
-	return audit.Event{Action: string(act), Op: op, Client: s.client, Remote: s.remote, Partition: s.p.label, Role: s.as().String()}
+	return audit.Event{Action: string(act), Op: op, Client: s.client, Remote: s.remote, Partition: s.p.label, Role: s.loggedIn().String()}
 }
 
 // refuse records a refusal and returns it.
