@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/elliptic"
 	"crypto/tls"
+	"crypto/x509"
 	"flag"
 	"fmt"
 	"os"
@@ -35,6 +36,10 @@ func main() {
 	keys := flag.Int("keys", 10_000, "key pairs in the partition")
 	during := flag.Duration("during", 10*time.Second, "time of each measurement")
 	flag.Parse()
+	if flag.NArg() == 1 && flag.Arg(0) == attackCommand {
+		attack(os.Stdin)
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *clients, *sessions, *keys, *during); err != nil {
@@ -90,17 +95,28 @@ func run(ctx context.Context, clients, sessions, keys int, during time.Duration)
 	if err != nil {
 		return err
 	}
-	t := &target{address: f.hsm.Addr, dial: f.dialer(1), role: object.RoleCryptoOfficer, pass: f.partition.CryptoOfficer, key: key}
+	return f.attacked(ctx, p, key, during)
+}
+
+// attacked measures the probe while client 1, or a stranger, attacks from a
+// process of its own.
+func (f *fleet) attacked(ctx context.Context, p *probe, key object.ID, during time.Duration) error {
+	own, err := x509.MarshalPKCS8PrivateKey(f.certs[1].PrivateKey)
+	if err != nil {
+		return err
+	}
 	for _, h := range hostiles {
-		attack, end := context.WithCancel(ctx)
-		var g errgroup.Group
-		g.Go(func() error { h.run(attack, t); return nil })
-		time.Sleep(500 * time.Millisecond)
-		err := f.measure(ctx, h.name, p, during)
-		end()
-		if err := g.Wait(); err != nil {
+		order := order{
+			Hostile: h.name, Address: f.hsm.Addr, Certificate: f.certs[1].Certificate[0], Key: own, Pinned: f.pinned,
+			Role: object.RoleCryptoOfficer, Password: f.partition.CryptoOfficer, Object: key,
+		}
+		end, err := order.start(ctx)
+		if err != nil {
 			return err
 		}
+		time.Sleep(time.Second)
+		err = f.measure(ctx, h.name, p, during)
+		end()
 		if err != nil {
 			return err
 		}
