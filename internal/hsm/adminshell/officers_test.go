@@ -1,10 +1,14 @@
 package adminshell
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
+	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/partition"
 	"moongate/internal/hsm/users"
 )
 
@@ -121,6 +125,37 @@ func TestPartitionOfficers(t *testing.T) {
 	s.fails("bad argument", "partition changePolicy -p p1 -policy 4 -value 17", nil, "expected 2048 or 3072 or 4096")
 }
 
+// TestOfficersAreWiped: what a Partition Security Officer's password opened is
+// wiped when its command, its login or its session ends.
+func TestOfficersAreWiped(t *testing.T) {
+	t.Parallel()
+	a, _ := newServed(t)
+	for name, end := range map[string]func(*admin){
+		"command": func(s *admin) {},
+		"logout":  func(s *admin) { s.ok("partition logout") },
+		"login":   func(s *admin) { s.ok("partition login -p login", poPassword) },
+		"session": func(s *admin) { s.shell.Close() },
+	} {
+		s := as(t, a, users.RoleAdmin)
+		s.ok("partition create -p "+name, soPassword)
+		s.ok("partition init -p "+name, soPassword, poPassword, poPassword)
+		if name != "command" {
+			s.ok("partition login -p "+name, poPassword)
+		}
+		s.term.answers = []string{poPassword}
+		off := object.PolicyValue{ID: object.PolicyImport}
+		var held *partition.PartitionOfficer
+		must(t, s.shell.partitionsDo(t.Context(), name, "test", func(p *partition.PartitionOfficer) error {
+			held = p
+			return p.SetPolicy(t.Context(), off)
+		}))
+		end(s)
+		if err := held.SetPolicy(t.Context(), off); object.CodeOf(err) != object.ErrNotLoggedIn {
+			t.Errorf("%s: afterwards: %v", name, err)
+		}
+	}
+}
+
 func TestRoleReset(t *testing.T) {
 	t.Parallel()
 	a, _ := newServed(t)
@@ -220,5 +255,46 @@ func TestChangedAccounts(t *testing.T) {
 		ad.ok(line)
 		s.fails("not logged in", "version", nil, "changed by an administrator")
 		s.fails("not logged in", "help", nil)
+	}
+}
+
+// TestContents lists what a client made, with a label that would steer the
+// terminal.
+func TestContents(t *testing.T) {
+	t.Parallel()
+	a, _ := newServed(t)
+	s := as(t, a, users.RoleAdmin)
+	s.ok("hsm login", soPassword)
+	s.ok("partition create -p p1")
+	s.ok("role init -p p1 -role co", coPassword, coPassword)
+	s.ok("role init -p p1 -role cu", coPassword, cuPassword, cuPassword)
+	s.ok("ntls ipcheck disable")
+	s.files = map[string][]byte{"certificate": newCertificate(t)}
+	s.ok("client register -c gw -ip 192.0.2.7 -certificate c.pem")
+	s.files = nil
+	s.ok("client assignPartition -c gw -p p1")
+	c, err := a.HSM.Client("gw")
+	must(t, err)
+	at, err := a.HSM.Attach(t.Context(), c.Fingerprint, netip.MustParseAddrPort("192.0.2.7:1"))
+	must(t, err)
+	defer at.Close()
+	session, err := at.OpenSession("p1")
+	must(t, err)
+	defer session.Close()
+	must(t, session.Login(t.Context(), object.OperationID{}, object.RoleCryptoOfficer, []byte(coPassword)))
+	_, _, err = session.Generate(t.Context(), object.OperationID{}, object.Mechanism{Type: object.MechAESKeyGen}, nil, object.Template{
+		object.Text(object.AttrLabel, "evil\x1b[2J\nhandle=7"), object.Number(object.AttrValueLen, 32),
+	})
+	must(t, err)
+	for _, line := range []string{"partition showContents -p p1", "partition showContents -p p1 -role cu"} {
+		pw := map[bool]string{true: cuPassword, false: coPassword}[strings.HasSuffix(line, "cu")]
+		if out := s.ok(line, pw); !strings.HasPrefix(out, "handle=1\tclass=secret\tlabel=evil\\u001b[2J\\u000ahandle=7\nNumber of objects: 1\n") {
+			t.Errorf("%s printed\n%q", line, out)
+		}
+	}
+	var list []contentView
+	body, _, _ := strings.Cut(s.ok("partition showContents -p p1 -json", coPassword), "\nCommand Result")
+	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list) != 1 || list[0].Label != "evil\x1b[2J\nhandle=7" {
+		t.Errorf("%+v, %v\n%s", list, err, body)
 	}
 }

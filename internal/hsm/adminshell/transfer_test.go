@@ -231,6 +231,19 @@ func TestAbortedFiles(t *testing.T) {
 		t.Error("a file that was aborted is committed")
 	}
 
+	// Somebody else was faster.
+	out, err = pair(t, "hsm", "backup", "-file", file).Create(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte("theirs"), 0o600))
+	if err := out.Commit(); err == nil || err.Error() != errFileExists.Error() {
+		t.Errorf("a file that came between is replaced: %v", err)
+	}
+	if raw, err := os.ReadFile(file); err != nil || string(raw) != "theirs" {
+		t.Errorf("it is %q, %v", raw, err)
+	}
+	must(t, os.Remove(file))
+	none("somebody else")
+
 	// The HSM dies.
 	server, caller := net.Pipe()
 	c := &Caller{caller, newLocalTerminal(caller), &script{}}
