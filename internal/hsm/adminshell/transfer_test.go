@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"moongate/internal/hsm/users"
 )
@@ -285,6 +286,29 @@ func TestAbortedFiles(t *testing.T) {
 	}
 	if err := out.Commit(); err == nil {
 		t.Error("a file of a caller that died is committed")
+	}
+}
+
+// TestStalledCaller: a caller that was stopped does not keep the HSM waiting.
+func TestStalledCaller(t *testing.T) {
+	t.Parallel()
+	server, caller := net.Pipe()
+	defer server.Close()
+	defer caller.Close()
+	go func() {
+		t := newLocalTerminal(caller)
+		var m message
+		_ = t.read(&m)
+		_ = t.enc.Encode(fileAnswer{})
+		_ = t.read(&m) // and no answer
+	}()
+	term := newLocalTerminal(server)
+	limit := term.limit
+	term.limit = func(d time.Duration) error { return limit(d / 1000) }
+	out, err := term.Create("f")
+	must(t, err)
+	if _, err := out.Write(make([]byte, maxPiece)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("writing to a caller that was stopped: %v", err)
 	}
 }
 
