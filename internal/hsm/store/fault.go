@@ -5,11 +5,10 @@ import (
 	"runtime/debug"
 )
 
-// bbolt maps the file into memory and trusts its pages. One that it did not
-// write makes it panic, or reach outside the map; one that the disk cannot read
-// is a fault of the access. What of this can be caught is an error here; the
-// first two pages, and bytes that were changed on purpose, can still end the
-// program, never make it accept what it did not write.
+// bbolt maps the file into memory and trusts its pages, which is why checkPages
+// looks at them first. What goes wrong all the same, because the disk cannot
+// read a page or the file is changed or cut while it is in use, makes bbolt panic
+// or fault; it is an error here as far as it can be caught.
 
 // guard makes errors of panics and faults, for what reads a file that nobody
 // has checked yet.

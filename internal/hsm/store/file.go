@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"moongate/internal/hsm/object"
@@ -67,10 +68,19 @@ func openDatabase(path string, timeout time.Duration) (*bbolt.DB, *os.File, erro
 	err := guard(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout: timeout, FreelistType: bbolt.FreelistMapType,
-			OpenFile: func(name string, flag int, perm fs.FileMode) (*os.File, error) {
-				var err error
-				file, err = os.OpenFile(name, flag, perm)
-				return file, err
+			OpenFile: func(name string, flag int, perm fs.FileMode) (_ *os.File, err error) {
+				if file, err = os.OpenFile(name, flag, perm); err != nil {
+					return nil, err
+				}
+				// The lock is bbolt's, taken before it: its own attempt finds
+				// it held by the same file.
+				if err = lockFile(file, timeout); err == nil {
+					err = checkPages(file)
+				}
+				if err != nil {
+					return nil, errors.Join(err, file.Close())
+				}
+				return file, nil
 			},
 		})
 		return err
@@ -78,12 +88,29 @@ func openDatabase(path string, timeout time.Duration) (*bbolt.DB, *os.File, erro
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, nil, fmt.Errorf("store %s is in use by another process; stop the other moongate-hsm (find it with `fuser %s`)", path, path)
+	case errors.Is(err, ErrFormat):
+		return nil, nil, fmt.Errorf("store %s: %w", path, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, nil, fmt.Errorf("store %s: %w (%w); restore it from a backup", path, ErrFormat, err)
 	case err != nil:
 		return nil, nil, fmt.Errorf("opening store %s: %w", path, err)
 	}
 	return db, file, nil
+}
+
+// lockFile waits for another process to close the store; berrors.ErrTimeout
+// when it does not.
+func lockFile(f *os.File, timeout time.Duration) error {
+	const pause = 10 * time.Millisecond
+	for end := time.Now().Add(timeout); ; time.Sleep(pause) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || err != syscall.EWOULDBLOCK && err != syscall.EINTR {
+			return err
+		}
+		if time.Now().After(end) {
+			return berrors.ErrTimeout
+		}
+	}
 }
 
 // load reads and checks everything but the objects' contents.
