@@ -13,14 +13,30 @@ import (
 // it.
 func (s *Store) WriteTo(w io.Writer) (int64, error) {
 	var n int64
+	kept := &keepingWriter{w: w}
 	err := s.View(func(tx *Tx) (err error) {
-		n, err = tx.btx.WriteTo(w)
+		n, err = tx.btx.WriteTo(kept)
 		return err
 	})
+	if kept.err != nil { // bbolt passes on its text alone
+		err = kept.err
+	}
 	if err != nil {
 		return n, fmt.Errorf("copying store: %w", err)
 	}
 	return n, nil
+}
+
+// keepingWriter keeps its error.
+type keepingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (k *keepingWriter) Write(p []byte) (int, error) {
+	n, err := k.w.Write(p)
+	k.err = err
+	return n, err
 }
 
 // Scratch returns an empty file on the store's file system that nobody else can

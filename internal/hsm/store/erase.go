@@ -92,7 +92,7 @@ func (s *Store) Erase() error {
 		}
 		return fmt.Errorf("erasing store: %w", errors.Join(err, e.removeFresh()))
 	}
-	defer mark.Close() // gives back its lock
+	defer release(mark)
 	s.file.Store(fresh)
 	e.closeOld = old.close
 	err = e.finish()
@@ -121,7 +121,7 @@ func finishErase(dir, rootKey string, step func(string) error) (bool, error) {
 	} else if err != nil {
 		return false, fmt.Errorf("finishing an erasure: %w", err)
 	}
-	defer mark.Close() // gives back its lock
+	defer release(mark)
 	if err := syscall.Flock(int(mark.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return false, fmt.Errorf("finishing the erasure that %s tells of: another process is at it (%w); find it with `fuser %s`", path, err, path)
 	}
@@ -145,6 +145,13 @@ func finishErase(dir, rootKey string, step func(string) error) (bool, error) {
 		return false, fmt.Errorf("%w: %w", ErrErasing, err)
 	}
 	return true, nil
+}
+
+// release gives back the lock by name, not by closing alone: a child that is
+// being started holds the file too, between its fork and its exec.
+func release(mark *os.File) {
+	syscall.Flock(int(mark.Fd()), syscall.LOCK_UN)
+	mark.Close() // read, or synced
 }
 
 // newErasure follows a symbolic link to the root key: its target is to be

@@ -65,7 +65,7 @@ func FailingChild(args string) error {
 	case "erase":
 		err = s.Erase()
 	case "create":
-		s, err = Open(dir, root, Options{})
+		_, err = Open(dir, root, Options{})
 	case "key":
 		_, err = LoadOrCreateRootKey(key)
 	case "seal":

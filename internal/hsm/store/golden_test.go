@@ -20,7 +20,10 @@ import (
 // A new format gets a golden store of its own:
 //
 //	go test ./internal/hsm/store -run Golden -golden testdata/formatN
-var golden = flag.String("golden", "", "write a golden store into this new directory")
+var (
+	golden         = flag.String("golden", "", "write a golden store into this new directory")
+	goldenRestored = flag.String("golden-restored", "", "write a golden store of what was restored into this new directory")
+)
 
 var (
 	goldenPartition = uuid.MustParse("11111111-1111-4111-8111-111111111111")
@@ -46,13 +49,35 @@ func TestGoldenStoreOpens(t *testing.T) {
 	if *golden != "" {
 		writeGolden(t, *golden)
 	}
+	s := openCopy(t, "format1")
+	defer s.Close()
+	if !s.Created().Equal(goldenTime) {
+		t.Errorf("created %v, want %v", s.Created(), goldenTime)
+	}
+	if err := s.View(func(tx *store.Tx) error { return checkGolden(t, s, tx) }); err != nil {
+		t.Fatal(err)
+	}
+	// It is a store like any other.
+	fresh := newObject("fresh")
+	err := s.Update(func(tx *store.Tx) error {
+		_, err := tx.PutObject(goldenPartition, openGolden(t, s, tx), fresh)
+		return err
+	})
+	if err != nil || fresh.Handle != 4 {
+		t.Errorf("writing to it: handle %d, %v", fresh.Handle, err)
+	}
+}
+
+// openCopy opens a copy of a golden store.
+func openCopy(t *testing.T, name string) *store.Store {
+	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{store.FileName, "root.key"} {
-		raw, err := os.ReadFile(filepath.Join("testdata", "format1", name))
+	for _, file := range []string{store.FileName, "root.key"} {
+		raw, err := os.ReadFile(filepath.Join("testdata", name, file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, file), raw, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,21 +89,74 @@ func TestGoldenStoreOpens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	if !s.Created().Equal(goldenTime) {
-		t.Errorf("created %v, want %v", s.Created(), goldenTime)
+	return s
+}
+
+// A store of what the first version that restored put in, once as it was and
+// once over itself: other origins, and objects that are sealed for an earlier
+// place.
+func TestGoldenRestoredStoreOpens(t *testing.T) {
+	t.Parallel()
+	if *goldenRestored != "" {
+		writeGoldenRestored(t, *goldenRestored)
 	}
-	if err := s.View(func(tx *store.Tx) error { return checkGolden(t, s, tx) }); err != nil {
+	s := openCopy(t, "format1-restored")
+	defer s.Close()
+	err := s.View(func(tx *store.Tx) error {
+		raw, err := tx.Raw(goldenPartition)
+		if err != nil || raw.Origin == s.ID() || raw.Sequence != 8 {
+			t.Errorf("partition %+v, %v", raw, err)
+		}
+		key := openGolden(t, s, tx)
+		for _, want := range []*object.Object{goldenKey, goldenCertificate} {
+			got, err := tx.Object(goldenPartition, key, want.ID)
+			if err != nil {
+				return err
+			}
+			if string(got.Secret) != string(want.Secret) {
+				t.Errorf("object %v has the secret %q", want.ID, got.Secret)
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
-	// It is a store like any other.
-	fresh := newObject("fresh")
+}
+
+func writeGoldenRestored(t *testing.T, dir string) {
+	t.Helper()
+	from := openCopy(t, "format1")
+	defer from.Close()
+	w := &world{Store: from, t: t, partition: goldenPartition}
+	raw, list := w.export()
+	var key *store.PartitionKey
+	if err := from.View(func(tx *store.Tx) error { key = openGolden(t, from, tx); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := store.LoadOrCreateRootKey(filepath.Join(dir, "root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(dir, root, store.Options{Now: func() time.Time { return goldenTime }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := s.SealKey(goldenPassword, goldenContext, key)
+	if err != nil {
+		t.Fatal(err)
+	}
 	err = s.Update(func(tx *store.Tx) error {
-		_, err := tx.PutObject(goldenPartition, openGolden(t, s, tx), fresh)
-		return err
+		return errors.Join(tx.PutRecord("role", "co", sealed), tx.RestorePartition(raw, each(list)))
 	})
-	if err != nil || fresh.Handle != 4 {
-		t.Errorf("writing to it: handle %d, %v", fresh.Handle, err)
+	if err == nil {
+		err = s.Update(func(tx *store.Tx) error { return tx.ReplacePartition(raw, each(list)) })
+	}
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
