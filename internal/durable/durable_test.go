@@ -22,6 +22,12 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(holdEnv); path != "" {
 		holdLock(path)
 	}
+	if args := os.Getenv(failEnv); args != "" {
+		if err := failingChild(args); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
