@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -141,8 +142,8 @@ func fetchCheckpoint(p patience, l *link) (*auditState, error) {
 }
 
 // verifyCheckpoint checks a checkpoint's signature under the key that it comes
-// with, and its text: origin, records and root, a line each (C2SP
-// tlog-checkpoint, without extensions).
+// with, and its text: origin, records and root, a line each, and then what the
+// log has to say besides, in lines that are not empty (C2SP tlog-checkpoint).
 func verifyCheckpoint(c object.AuditCheckpoint) (*auditState, error) {
 	bad := func(err error) error { return fmt.Errorf("the audit log's checkpoint: %w", err) }
 	verifier, err := note.NewVerifier(c.Verifier)
@@ -153,8 +154,8 @@ func verifyCheckpoint(c object.AuditCheckpoint) (*auditState, error) {
 	if err != nil {
 		return nil, bad(err)
 	}
-	lines := strings.Split(signed.Text, "\n")
-	if len(lines) != 4 || lines[3] != "" || lines[0] != verifier.Name() {
+	lines := strings.Split(strings.TrimSuffix(signed.Text, "\n"), "\n")
+	if len(lines) < 3 || slices.Contains(lines, "") || lines[0] != verifier.Name() {
 		return nil, bad(errors.New("its text is not origin, records and root of the log"))
 	}
 	n, err := strconv.ParseInt(lines[1], 10, 64)

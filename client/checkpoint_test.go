@@ -76,7 +76,11 @@ func (l *testLog) checkpoint() object.AuditCheckpoint {
 			l.t.Error(err)
 		}
 	}
-	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%v\n", l.signer.Name(), l.size, root)}, l.signer)
+	return l.sign(fmt.Sprintf("%s\n%d\n%v\nanchor 7\n", l.signer.Name(), l.size, root))
+}
+
+func (l *testLog) sign(text string) object.AuditCheckpoint {
+	signed, err := note.Sign(&note.Note{Text: text}, l.signer)
 	if err != nil {
 		l.t.Error(err)
 	}
@@ -295,6 +299,29 @@ func TestCheckpointFileIsRead(t *testing.T) {
 	}
 	if err := saveCheckpoint(filepath.Join(path, "x"), state); err == nil || fixFor(StageAudit, err) == "" {
 		t.Errorf("a file in a file: %v", err)
+	}
+}
+
+// TestCheckpointText: a good signature does not make a checkpoint of any text.
+func TestCheckpointText(t *testing.T) {
+	t.Parallel()
+	log := newTestLog(t)
+	root := tlog.Hash{1}.String()
+	for text, ok := range map[string]bool{
+		"moongate-hsm/4711\n5\n" + root + "\n":                    true,
+		"moongate-hsm/4711\n5\n" + root + "\nmore\nof it\n":       true,
+		"moongate-hsm/4712\n5\n" + root + "\n":                    false,
+		"moongate-hsm/4711\n05\n" + root + "\n":                   false,
+		"moongate-hsm/4711\n-1\n" + root + "\n":                   false,
+		"moongate-hsm/4711\n99999999999999999999\n" + root + "\n": false,
+		"moongate-hsm/4711\n5\n" + root[1:] + "\n":                false,
+		"moongate-hsm/4711\n5\n" + root + "\n\nmore\n":            false,
+		"moongate-hsm/4711\n5\n":                                  false,
+		"moongate-hsm/4711\n":                                     false,
+	} {
+		if s, err := verifyCheckpoint(log.sign(text)); (err == nil) != ok {
+			t.Errorf("%q: %+v, %v", text, s, err)
+		}
 	}
 }
 

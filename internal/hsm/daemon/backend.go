@@ -21,12 +21,13 @@ type backend struct {
 // auditLog is what clients may ask of the audit log: that it only grows. An
 // *audit.Log is one.
 type auditLog interface {
-	// Checkpoint returns the newest signed checkpoint, which is on stable
-	// storage, so that no crash takes it back.
-	Checkpoint() []byte
+	// FreshCheckpoint returns a signed checkpoint of about now, which is on
+	// stable storage, so that no crash takes it back.
+	FreshCheckpoint(ctx context.Context) ([]byte, error)
+	// ProveFrom returns one with the proof that its log continues that of old
+	// records.
+	ProveFrom(ctx context.Context, old int64) ([]byte, tlog.TreeProof, error)
 	VerifierKey() string
-	// ProveTree proves that the log of size records continues that of old.
-	ProveTree(size, old int64) (tlog.TreeProof, error)
 }
 
 var _ auditLog = (*audit.Log)(nil)
@@ -58,8 +59,12 @@ func (c attachment) OpenSession(_ context.Context, name string) (server.Session,
 
 // AuditCheckpoint is for every client that is admitted: the checkpoint says how
 // many records there are, and nothing of them.
-func (c attachment) AuditCheckpoint(context.Context) (object.AuditCheckpoint, error) {
-	return object.AuditCheckpoint{Note: c.log.Checkpoint(), Verifier: c.log.VerifierKey()}, nil
+func (c attachment) AuditCheckpoint(ctx context.Context) (object.AuditCheckpoint, error) {
+	note, err := c.log.FreshCheckpoint(ctx)
+	if err != nil {
+		return object.AuditCheckpoint{}, err
+	}
+	return object.AuditCheckpoint{Note: note, Verifier: c.log.VerifierKey()}, nil
 }
 
 func (c attachment) AuditProof(ctx context.Context, size uint64) (object.AuditProof, error) {
@@ -71,17 +76,14 @@ func (c attachment) AuditProof(ctx context.Context, size uint64) (object.AuditPr
 	if err != nil {
 		return object.AuditProof{}, err
 	}
-	proof := object.AuditProof{Checkpoint: checkpoint}
 	if size > uint64(tree.N) {
 		return object.AuditProof{}, object.Errorf(object.ErrArgumentsBad, "the audit log has %d signed records, fewer than %d", tree.N, size)
 	}
-	if size == 0 { // every log continues an empty one
-		return proof, nil
-	}
-	hashes, err := c.log.ProveTree(tree.N, int64(size))
+	note, hashes, err := c.log.ProveFrom(ctx, int64(size))
 	if err != nil {
 		return object.AuditProof{}, err
 	}
+	proof := object.AuditProof{Checkpoint: object.AuditCheckpoint{Note: note, Verifier: checkpoint.Verifier}}
 	for _, h := range hashes {
 		proof.Hashes = append(proof.Hashes, h)
 	}
