@@ -224,7 +224,7 @@ func (h *HSM) resetRole(ctx context.Context, p *partition, by authority, role ob
 			return err
 		}
 		if record.Policies[object.PolicyOfficerReset] == 0 {
-			return object.Errorf(object.ErrPolicy, "policy %v of partition %s is off, so nothing but a Crypto Officer's password opens its keys; what is left is `partition recreate`, which destroys every object in it",
+			return object.Errorf(object.ErrPolicy, "policy %v of partition %s is off, so nothing but a Crypto Officer's password opens its keys; what is left is `role recreate`, which destroys every object in it",
 				object.PolicyOfficerReset, record.Label)
 		}
 		if there = record.Roles[role.String()]; there == nil || record.Escrow == nil {
@@ -261,8 +261,6 @@ func (h *HSM) sealAgain(ctx context.Context, p *partition, role object.Role, key
 	}
 	return err
 }
-
-func anyRecord(*partitionRecord) error { return nil }
 
 // unlockRole sets a count of wrong passwords back, and lets everybody try again.
 // A Partition Security Officer is unlocked by the HSM's Security Officer alone.

@@ -30,7 +30,7 @@ func (h *HSM) auditorRole() ownRole {
 			if failures < maxFailures {
 				return nil
 			}
-			return object.Errorf(object.ErrPINLocked, "%d wrong passwords in a row; the Security Officer gives the Auditor a new one with `role init -role au`", failures)
+			return object.Errorf(object.ErrPINLocked, "%d wrong passwords in a row; the Security Officer gives the Auditor a new one with `audit init`", failures)
 		},
 	}
 }

@@ -91,8 +91,6 @@ type HSM struct {
 	officerGate, auditorGate *semaphore.Weighted // see attempts
 	derivations              *semaphore.Weighted
 
-	login sync.Mutex
-
 	// zeroizing is held while an HSM is made or destroyed. It is taken before mu.
 	zeroizing sync.Mutex
 

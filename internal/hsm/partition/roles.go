@@ -245,7 +245,11 @@ func loadRole(tx *store.Tx, id object.ID, role object.Role) (*partitionRecord, *
 }
 
 func errNoRole(record *partitionRecord, role object.Role) error {
-	return object.Errorf(object.ErrPINNotInitialized, "partition %s has no %s; run `role init -partition %s -role %v`", record.Label, role.Title(), record.Label, role)
+	by := fmt.Sprintf("role init -partition %s -role %v", record.Label, role)
+	if role == object.RolePartitionOfficer {
+		by = "partition init -partition " + record.Label
+	}
+	return object.Errorf(object.ErrPINNotInitialized, "partition %s has no %s; run `%s`", record.Label, role.Title(), by)
 }
 
 // checkRole refuses a role that does not belong to a partition.
