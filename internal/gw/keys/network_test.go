@@ -12,7 +12,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -84,7 +83,7 @@ func (h *hsm) start() {
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Options{
 			Dir: h.dir, Listen: h.address, Logger: slog.New(slog.DiscardHandler),
-			Ready: func(addr net.Addr) { ready <- addr.String() },
+			Ready: func(at daemon.Addresses) { ready <- at.NTLS },
 		})
 	}()
 	select {

@@ -5,69 +5,7 @@ import (
 	"io"
 
 	"moongate/internal/hsm/object"
-	"moongate/internal/hsm/store"
 )
-
-// makeUsed gives p its Crypto Officer, by the Security Officer, its Crypto User
-// and keys.
-func makeUsed(w *world, f *fixture) {
-	must(w.t, w.officer().InitCryptoOfficer(w.t.Context(), "p", coPassword))
-	makeKeys(w, f)
-}
-
-// makeWhole gives p and the HSM every role, and keys; officer-reset is on.
-func makeWhole(w *world, f *fixture) {
-	ctx, o := w.t.Context(), w.officer()
-	must(w.t, o.InitAuditor(ctx, auPassword))
-	must(w.t, o.InitPartition(ctx, "p", poPassword))
-	po := w.partitionOfficer()
-	must(w.t, po.SetPolicy(ctx, object.PolicyValue{ID: object.PolicyOfficerReset, Value: 1}))
-	must(w.t, po.InitCryptoOfficer(ctx, coPassword))
-	makeKeys(w, f)
-}
-
-func makeKeys(w *world, f *fixture) {
-	ctx := w.t.Context()
-	s, err := w.on("p", object.RoleCryptoOfficer, coPassword)
-	must(w.t, err)
-	must(w.t, s.InitRole(ctx, newOp(), object.RoleCryptoUser, cuPassword))
-	f.public, f.key = w.newKey(s)
-	_, f.spare = w.newKey(s)
-	secret := func(flags ...object.AttributeType) object.ID {
-		t := object.New(object.Number(object.AttrValueLen, 32))
-		for _, flag := range flags {
-			t = t.With(object.Bool(flag, true))
-		}
-		_, id, err := s.Generate(ctx, newOp(), aes, nil, t)
-		must(w.t, err)
-		return id
-	}
-	f.cipher = secret(object.AttrEncrypt, object.AttrDecrypt)
-	f.wrapping = secret(object.AttrWrap, object.AttrUnwrap)
-	f.free = secret(object.AttrExtractable)
-	_, f.base, err = s.Generate(ctx, newOp(), object.Mechanism{Type: object.MechGenericSecretGen}, nil,
-		object.New(object.Number(object.AttrValueLen, 32), object.Bool(object.AttrDerive, true)))
-	must(w.t, err)
-	f.sealed, err = s.Encrypt(ctx, newOp(), f.cipher, gcm, []byte("x"))
-	must(w.t, err)
-	f.wrapped, err = s.Wrap(ctx, newOp(), f.wrapping, f.free, kwp)
-	must(w.t, err)
-	f.signature, err = s.Sign(ctx, newOp(), f.key, ecdsa256, make([]byte, 32))
-	must(w.t, err)
-	s.Close()
-}
-
-func lockAll(w *world) {
-	must(w.t, w.updateHSM(func(r *hsmRecord) { r.Auditor.Password.Failures = maxFailures }))
-	p, err := w.find("p")
-	must(w.t, err)
-	must(w.t, w.updatePartition(p, func(_ *store.Tx, r *partitionRecord) error {
-		for _, role := range r.Roles {
-			role.Password.Failures = maxFailures
-		}
-		return nil
-	}))
-}
 
 var (
 	anAESKey   = object.New(object.Number(object.AttrClass, uint64(object.ClassSecretKey)), object.Number(object.AttrKeyType, uint64(object.KeyAES)))

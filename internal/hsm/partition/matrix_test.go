@@ -2,13 +2,10 @@ package partition
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/server"
@@ -86,13 +83,6 @@ type matrixRow struct {
 
 func (r matrixRow) cell(state, role int) byte { return strings.Fields(r.want)[state][role] }
 
-// fixture is what the acts are about.
-type fixture struct {
-	key, public, spare, cipher, wrapping, free, base, rsa object.ID
-
-	sealed, wrapped, signature []byte
-}
-
 // caller is one role's side of a cell: what its password gave it.
 type caller struct {
 	*world
@@ -122,44 +112,6 @@ func (c *caller) ctx() context.Context { return c.t.Context() }
 var matrixPasswords = map[object.Role][]byte{
 	object.RoleNone: wrongPassword, object.RolePartitionOfficer: poPassword, object.RoleCryptoOfficer: coPassword,
 	object.RoleCryptoUser: cuPassword, object.RoleSecurityOfficer: soPassword, object.RoleAuditor: auPassword,
-}
-
-// snapshot is a state on disk, which worlds are copied from.
-type snapshot struct {
-	dir         string
-	fingerprint string
-	*fixture
-}
-
-func takeSnapshot(t *testing.T, make func(*world, *fixture)) *snapshot {
-	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: time.Now()}}
-	w.openStore()
-	w.open()
-	ctx := t.Context()
-	must(t, w.Initialize(ctx, operator, InitOptions{Label: "lab", Officer: soPassword}))
-	o := w.officer()
-	must(t, o.CreatePartition(ctx, "p"))
-	cert, fingerprint := newCertificate(t)
-	w.fingerprint = fingerprint
-	must(t, o.RegisterClient(ctx, Registration{Name: "c", Address: home.Addr().String(), Certificate: cert}))
-	must(t, o.AssignPartition(ctx, "c", "p"))
-	f := new(fixture)
-	make(w, f)
-	w.close()
-	return &snapshot{w.dir, fingerprint, f}
-}
-
-// world opens a copy.
-func (s *snapshot) world(t *testing.T) *world {
-	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: time.Now()}, fingerprint: s.fingerprint}
-	must(t, os.CopyFS(filepath.Join(w.dir, "copy"), os.DirFS(s.dir)))
-	w.dir = filepath.Join(w.dir, "copy")
-	must(t, os.Chmod(filepath.Join(w.dir, "device.key"), 0o600))
-	w.openStore()
-	w.open()
-	return w
 }
 
 func (s *snapshot) call(w *world, role object.Role) *caller {
