@@ -25,7 +25,7 @@ func segmentedOptions() Options {
 // newSegmented is a log of several segments, with 200 records or more.
 func newSegmented(t testing.TB, opts Options) (*Log, string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	l := openTest(t, dir, opts)
 	for range 40 {
 		appendN(t, l, 5)
@@ -178,7 +178,7 @@ func TestArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := filepath.Join(t.TempDir(), "archive")
+	to := filepath.Join(memoryDir(t), "archive")
 	whole := readAll(t, dir, 0)
 	moved := archive(t, l, to)
 	last := moved[len(moved)-1]
@@ -287,7 +287,7 @@ func TestArchiveRefuses(t *testing.T) {
 	t.Parallel()
 	l, dir := newSegmented(t, segmentedOptions())
 	other, _ := newSegmented(t, segmentedOptions())
-	taken := filepath.Join(t.TempDir(), "taken")
+	taken := filepath.Join(memoryDir(t), "taken")
 	archive(t, other, taken)
 	closeLog(t, other)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -300,7 +300,7 @@ func TestArchiveRefuses(t *testing.T) {
 		"the log's own directory": {t.Context(), dir, "another directory"},
 		"another log's archive":   {t.Context(), taken, "the archive of another log"},
 		"no parent":               {t.Context(), filepath.Join(dir, "none", "none"), "no such file"},
-		"ended":                   {ctx, filepath.Join(t.TempDir(), "a"), "canceled"},
+		"ended":                   {ctx, filepath.Join(memoryDir(t), "a"), "canceled"},
 	} {
 		if moved, err := l.Archive(c.ctx, c.to); err == nil || !strings.Contains(err.Error(), c.want) || len(moved) > 0 {
 			t.Errorf("%s: moved %v, %v; want an error with %q", name, moved, err, c.want)
@@ -315,7 +315,7 @@ func TestArchiveRefuses(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Replace(data, []byte("ECDSA"), []byte("EDDSA"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	moved, err := l.Archive(t.Context(), filepath.Join(t.TempDir(), "altered"))
+	moved, err := l.Archive(t.Context(), filepath.Join(memoryDir(t), "altered"))
 	if err == nil || len(moved) != 2 || !strings.Contains(err.Error(), "not those of the checkpoint") {
 		t.Errorf("an altered segment: moved %v, %v", moved, err)
 	}
@@ -402,7 +402,7 @@ func TestVerifySegments(t *testing.T) {
 			t.Parallel()
 			l, dir := newSegmented(t, segmentedOptions())
 			key := l.VerifierKey()
-			to := filepath.Join(t.TempDir(), "archive")
+			to := filepath.Join(memoryDir(t), "archive")
 			list := archive(t, l, to)
 			appendN(t, l, 3)
 			closeLog(t, l)

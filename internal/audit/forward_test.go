@@ -111,7 +111,7 @@ func TestForward(t *testing.T) {
 	t.Parallel()
 	l, _ := newSegmented(t, segmentedOptions())
 	defer l.Close()
-	state := filepath.Join(t.TempDir(), "forwarded")
+	state := filepath.Join(memoryDir(t), "forwarded")
 	sink := &fakeSink{}
 	stop := forwarding(t, l, sink, state)
 	sink.until(t, 199)
@@ -166,7 +166,7 @@ func TestForward(t *testing.T) {
 	if err := os.WriteFile(state, encodeForward(l.VerifierKey(), 3), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	archive(t, l, filepath.Join(t.TempDir(), "archive"))
+	archive(t, l, filepath.Join(memoryDir(t), "archive"))
 	sign(t, l)
 	late := &fakeSink{}
 	stop = forwarding(t, l, late, state)
@@ -198,7 +198,7 @@ func TestForwardWaitsForFsync(t *testing.T) {
 	t.Parallel()
 	opts := testOptions()
 	opts.SyncInterval = time.Hour
-	l := openTest(t, filepath.Join(t.TempDir(), "audit"), opts)
+	l := openTest(t, filepath.Join(memoryDir(t), "audit"), opts)
 	defer l.Close()
 	sink := &fakeSink{}
 	f := &Forwarder{Log: l, Sink: sink}

@@ -13,7 +13,7 @@ func TestGolden(t *testing.T) {
 	for name, recoveries := range map[string]int64{"closed": 0, "crashed": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
+			dir := memoryDir(t)
 			if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "one-segment", name))); err != nil {
 				t.Fatal(err)
 			}

@@ -97,7 +97,7 @@ func readAll(t testing.TB, dir string, from int64) []Event {
 
 func TestAppendReadVerify(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
 	opts := testOptions()
 	opts.Now = func() time.Time { return now }
@@ -175,7 +175,7 @@ func TestAppendReadVerify(t *testing.T) {
 
 func TestReopenContinues(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	var key string
 	total := 0
 	for round, n := range []int{0, 1, 6, 0, 300, 1} {
@@ -198,7 +198,7 @@ func TestReopenContinues(t *testing.T) {
 
 func TestProofs(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	l := openTest(t, dir, testOptions())
 	appendN(t, l, 37)
 	sign(t, l)
@@ -239,7 +239,7 @@ func TestProofs(t *testing.T) {
 
 func TestConcurrentAppenders(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	opts := testOptions()
 	opts.SyncInterval, opts.CheckpointInterval = time.Millisecond, 3*time.Millisecond
 	l := openTest(t, dir, opts)
@@ -325,7 +325,7 @@ func TestGroupCommit(t *testing.T) {
 	t.Parallel()
 	opts := testOptions()
 	opts.SyncInterval = time.Hour
-	l := openTest(t, t.TempDir(), opts)
+	l := openTest(t, memoryDir(t), opts)
 	g := gate(l)
 	g.hold = make(chan struct{})
 	var wg sync.WaitGroup
@@ -370,7 +370,7 @@ func TestSyncInterval(t *testing.T) {
 	t.Parallel()
 	opts := testOptions()
 	opts.SyncInterval = time.Millisecond
-	l := openTest(t, t.TempDir(), opts)
+	l := openTest(t, memoryDir(t), opts)
 	g := gate(l)
 	g.hold = make(chan struct{})
 	appendN(t, l, 3)
@@ -387,7 +387,7 @@ func TestSyncInterval(t *testing.T) {
 
 func TestDurableHonoursContext(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	l := openTest(t, dir, testOptions())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -420,7 +420,7 @@ func TestDurableHonoursContext(t *testing.T) {
 // The number in the reservation is never behind the records.
 func TestReservationLeads(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	opts := testOptions()
 	opts.SyncInterval = time.Hour // the writer is on its own
 	l := openTest(t, dir, opts)
@@ -440,7 +440,7 @@ func TestReservationLeads(t *testing.T) {
 // A reader beside the writer sees whole records only, and Verify no tampering.
 func TestReadersBesideWriter(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	opts := testOptions()
 	opts.CheckpointInterval = time.Millisecond
 	l := openTest(t, dir, opts)
@@ -473,7 +473,7 @@ func TestReadersBesideWriter(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	l := openTest(t, dir, testOptions())
 	for _, ev := range []Event{{Action: "a", Outcome: OK}, {Kind: Use, Outcome: OK}, {Kind: Use, Action: "a"}} {
 		if err := l.Append(ev); !errors.Is(err, errIncomplete) {
@@ -501,7 +501,7 @@ func TestRefusals(t *testing.T) {
 	for _, origin := range []string{"", "a b", "a+b", "a\nb", "é"} {
 		bad := testOptions()
 		bad.Origin = origin
-		if _, err := Open(t.TempDir(), bad); err == nil {
+		if _, err := Open(memoryDir(t), bad); err == nil {
 			t.Errorf("origin %q was accepted", origin)
 		}
 	}

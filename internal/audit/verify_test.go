@@ -25,7 +25,7 @@ type sample struct {
 
 func newSample(t *testing.T) *sample {
 	t.Helper()
-	s := &sample{dir: t.TempDir()}
+	s := &sample{dir: memoryDir(t)}
 	l := openTest(t, s.dir, testOptions())
 	for range 9 {
 		appendN(t, l, 10)
@@ -357,7 +357,7 @@ func TestVerifyCheckpoints(t *testing.T) {
 
 func TestVerifyBoundsFindings(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	l := openTest(t, dir, testOptions())
 	const records = 500
 	appendN(t, l, records)
