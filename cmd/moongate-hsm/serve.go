@@ -61,12 +61,12 @@ func serve(dir string, argv []string) int {
 	return 0
 }
 
-// spareProcessors lets the runtime run more threads than there are processors.
-// The workers of one client's flood keep as many busy as there are; with all of
-// the runtime's so, it looks at the network every 10 ms only, and a request of
-// another client waits that long at each step. With two to spare, the kernel
-// shares the processors instead.
-func spareProcessors() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2) }
+// spareProcessors lets the runtime run more threads than the server has workers
+// (two for each processor, at least four). One client's flood keeps every worker
+// busy; were they as many as the runtime's threads, it would look at the network
+// every 10 ms only, and a request of another client would wait that long at each
+// step. With some to spare, the kernel shares the processors instead.
+func spareProcessors() { runtime.GOMAXPROCS(max(4, 2*runtime.NumCPU()) + 2) }
 
 // overrides are addresses that the command line gives; empty ones it does not.
 type overrides struct{ listen, ssh, metrics string }

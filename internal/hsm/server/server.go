@@ -85,8 +85,6 @@ func New(o Options) (*Server, error) {
 	case len(o.Software) > wire.MaxSoftware:
 		return nil, fmt.Errorf("hsm server: software has %d bytes, at most %d", len(o.Software), wire.MaxSoftware)
 	}
-	// Not more workers than processors: whoever runs the server gives the runtime
-	// more threads than that, and one client's flood then leaves some to the others.
 	cpus := runtime.NumCPU()
 	for _, d := range []struct {
 		value    *int
@@ -100,8 +98,8 @@ func New(o Options) (*Server, error) {
 		{&o.MaxInFlight, 128},
 		{&o.MaxBuffered, 2 << 20},
 		{&o.MaxBufferedPerClient, max(8<<20, o.MaxBuffered)},
-		{&o.Workers, max(2, cpus)},
-		{&o.SlowWorkers, max(2, cpus)},
+		{&o.Workers, max(4, 2*cpus)},
+		{&o.SlowWorkers, max(4, cpus)},
 		{&o.HeavyWorkers, max(1, cpus/2)},
 	} {
 		if *d.value <= 0 {
