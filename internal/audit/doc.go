@@ -14,17 +14,18 @@
 //
 // A log is a directory, mode 0700:
 //
-//	records.000000  the records; the truth, from which hashes can be recomputed
-//	hashes          the tree's stored hashes, 32 bytes each, in tlog's order
+//	records.NNNNNN  the records, in segments from 000000 on; the truth, from which hashes can be recomputed
+//	hashes          the tree's stored hashes, 32 bytes each, in tlog's order, also of archived records
 //	checkpoints     every signed checkpoint, oldest first
+//	archived        the frontier behind the archived segments, if there are any
 //	reserved        a record number that was never exceeded; see Crashes
+//	policy          the policy, if one was set
+//	spare           64 KiB of zeros, given up for the record of a full disk
+//	uncounted       key uses that went on without a record; see Failures
 //	audit.pub       the verifier key, one line, mode 0644
 //	audit.key       the signer key, one line, mode 0600
 //	lock            names the process that has the log open
 //	lost.NNNNNN/    earlier files, after Options.AcceptLoss
-//
-// Records are in segments named records.NNNNNN; there is one by now, and
-// readers take them all in order.
 //
 // A record is one line of JSON with these members, in this order and no other,
 // without white space; those after "action" but "outcome" are left out when
@@ -41,9 +42,23 @@
 // seq'th leaf of the tree, from 0: SHA-256(0x00 || line without its newline).
 //
 // A checkpoint is a signed note of one signature: the origin, the number of
-// records covered and the base64 root hash, a line each; an empty line; the
-// signature line. In the file each note is followed by an empty line. The
-// first one covers no records and is written when the log is created.
+// records covered and the base64 root hash, a line each, and a line "anchor N"
+// where Options.Anchor was given; an empty line; the signature line. In the
+// file each note is followed by an empty line. The first one covers no records
+// and is written when the log is created.
+//
+// The file archived is a line "moongate-audit-archived/1"; "segment N", the
+// first that is not archived; "records N", those before it; the roots of the
+// tree's complete subtrees over these, in base64, the largest first; an empty
+// line; and the checkpoint over exactly these records, whose root they give.
+//
+// # Segments
+//
+// The newest segment is closed when it has reached Policy.SegmentBytes: its
+// records and hashes are fsynced, a checkpoint that covers exactly it and all
+// before is signed and fsynced, and then the next segment is created. So every
+// segment but the newest is permanent and signed, and [Log.Archive] can move
+// it away.
 //
 // # Crashes
 //
@@ -59,6 +74,15 @@
 // reserved; a clean Close sets it to the number of records. An Open that finds
 // a higher number begins with an event "log.recovered" that says how many
 // records the crash may have taken: at least the gap is on record.
+//
+// # Failures
+//
+// After a write or an fsync that failed nothing is recorded, and callers get a
+// [*WriteError], until the log has mended itself: what it knows to be
+// permanent stays, what a failed write left is cut off, what a failed fsync
+// may have taken is read back and written anew, or given up, and the events
+// "log.stopped", "log.gap", "log.uncounted" and "log.resumed" say what
+// happened. The order of the steps is in mend.go.
 //
 // What is not protected: see docs/audit.md.
 package audit
