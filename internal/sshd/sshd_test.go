@@ -312,12 +312,16 @@ func TestStop(t *testing.T) {
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Limits{Idle: 150 * time.Millisecond}, nil)
+	begun := time.Now()
+	if err := w.dial().Wait(); err == nil || time.Since(begun) > 5*time.Second {
+		t.Errorf("a connection without a session: %v after %v", err, time.Since(begun))
+	}
 	c := w.dial()
 	s, err := c.NewSession()
 	must(t, err)
 	in, err := s.StdinPipe()
 	must(t, err)
-	must(t, s.Shell())
+	must(t, s.Start("swallow"))
 	for range 10 { // what is typed keeps it
 		time.Sleep(30 * time.Millisecond)
 		_, err := io.WriteString(in, "x")
@@ -423,13 +427,13 @@ func TestDoor(t *testing.T) {
 		c := &closer{closed: closed}
 		return d.knock(c, netip.MustParseAddr(addr)), c
 	}
+	admin, adminConn := knock("192.0.2.1") // the oldest of all
 	_, first := knock("2001:db8::1")
 	knock("2001:db8::2")
 	knock("2001:db8::3")
 	if v, _ := knock("2001:db8::ffff"); v != nil {
 		t.Error("a fourth of one network came in")
 	}
-	admin, adminConn := knock("192.0.2.1")
 	knock("2001:db8:0:1::1")
 	knock("2001:db8:0:1::2")
 	// Now it is full: room is made by those of whom there are most.

@@ -100,6 +100,8 @@ func (h *house) Serve(ctx context.Context, s *Session) int {
 	case word == "status":
 		n, _ := strconv.Atoi(rest)
 		return n
+	case word == "swallow":
+		io.Copy(io.Discard, s)
 	case word == "stderr":
 		fmt.Fprintln(s.Stderr(), rest)
 	case word == "wait":

@@ -444,6 +444,9 @@ func TestSSHFiles(t *testing.T) {
 			t.Errorf("%s was taken", what)
 		}
 	}
+	if _, err := checkCertificate(append(slices.Clone(certificate), key...)); err == nil || !strings.Contains(err.Error(), "private key") {
+		t.Errorf("who sends a private key is told %v", err)
+	}
 	entries, err := os.ReadDir(w.appliance.Inbox)
 	must(t, err)
 	if len(entries) != 1 {
