@@ -110,8 +110,10 @@ func (a *Attachment) OpenSession(name string) (*Session, error) {
 	}
 	p, err := a.h.assigned(c, name)
 	if err != nil {
-		if jerr := a.h.recordRefusal("session.open", a.name, a.remote, "", err); jerr != nil {
-			return nil, jerr
+		if note, recorded := a.h.outsiders.admit(a.name, a.h.now()); recorded {
+			if jerr := a.h.recordRefusal("session.open", a.name, a.remote, note, err); jerr != nil {
+				return nil, jerr
+			}
 		}
 		return nil, err
 	}

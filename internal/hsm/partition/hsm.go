@@ -95,6 +95,7 @@ type HSM struct {
 	zeroizing sync.Mutex
 
 	strangers strangers
+	outsiders outsiders
 
 	// mu guards what follows. Records on disk are changed first, under mu, so
 	// that memory is never ahead of them.

@@ -69,6 +69,10 @@ func (s *Session) Status(_ context.Context, op object.OperationID) (object.Parti
 // nor a Crypto Officer its Partition Security Officer. It needs no login: the
 // partition is nobody's yet but the client's that it is assigned to.
 func (s *Session) InitPartition(ctx context.Context, op object.OperationID, pw []byte) error {
+	// Asked before the act's intent is recorded, which nobody counts.
+	if err := s.h.checkTaken(s.p); err != nil {
+		return s.refuse(s.event(actInitPartition, op), err)
+	}
 	return s.administer(ctx, op, actInitPartition, "", permit(s.as(), actInitPartition, nil), func() error {
 		return s.h.initPartitionOfficer(ctx, s.p, pw, func(record *partitionRecord) error {
 			if record.Roles[object.RoleCryptoOfficer.String()] == nil {
@@ -216,4 +220,21 @@ func (s *Session) Deactivate(ctx context.Context, op object.OperationID) error {
 		s.p.dismiss()
 		return nil
 	})
+}
+
+// checkTaken refuses a partition that has somebody to administer it.
+func (h *HSM) checkTaken(p *partition) error {
+	var record *partitionRecord
+	err := h.store.View(func(tx *store.Tx) error {
+		var err error
+		record, err = loadPartition(tx, p.id)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case record.Roles[object.RolePartitionOfficer.String()] != nil, record.Roles[object.RoleCryptoOfficer.String()] != nil:
+		return object.Errorf(object.ErrExists, "partition %s is initialised already", record.Label)
+	}
+	return nil
 }

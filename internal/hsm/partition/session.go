@@ -30,6 +30,11 @@ func (s *Session) Info() object.PartitionInfo {
 // Login opens the session for a role. The Security Officer and the Auditor do
 // not log in here: who could reach them over the network could lock them.
 func (s *Session) Login(ctx context.Context, op object.OperationID, role object.Role, pw []byte) error {
+	if err := checkRole(role); err != nil {
+		event := s.event("login", op)
+		event.Role = role.String()
+		return s.refuse(event, err)
+	}
 	err, recorded := refusalOf(s.login(ctx, role, pw))
 	if !recorded {
 		return err
@@ -49,9 +54,6 @@ func (s *Session) Login(ctx context.Context, op object.OperationID, role object.
 }
 
 func (s *Session) login(ctx context.Context, role object.Role, pw []byte) error {
-	if err := checkRole(role); err != nil {
-		return err
-	}
 	if err := s.free(); err != nil {
 		return err
 	}
@@ -173,9 +175,17 @@ func (s *Session) event(act action, op object.OperationID) audit.Event {
 	return audit.Event{Action: string(act), Op: op, Client: s.client, Remote: s.remote, Partition: s.p.label, Role: s.loggedIn().String()}
 }
 
-// refuse records a refusal and returns it.
+// refuse records a refusal and returns it. Of sessions that are not logged in
+// some are only counted (outsiders).
 func (s *Session) refuse(event audit.Event, refusal error) error {
-	event.Kind, event.Outcome, event.Detail = audit.Denied, outcome(refusal), join(event.Detail, detail(refusal))
+	note := ""
+	if s.loggedIn() == object.RoleNone {
+		var recorded bool
+		if note, recorded = s.h.outsiders.admit(s.client, s.h.now()); !recorded {
+			return refusal
+		}
+	}
+	event.Kind, event.Outcome, event.Detail = audit.Denied, outcome(refusal), join(event.Detail, detail(refusal))+note
 	if err := s.h.journal.Append(event); err != nil {
 		return unrecorded(err)
 	}

@@ -43,3 +43,26 @@ func (s *strangers) admit(now time.Time) (note string, recorded bool) {
 	}
 	return note, true
 }
+
+// outsiders counts refusals of registered clients before a login, each
+// client's by itself: a certificate alone must not fill the audit log either.
+type outsiders struct {
+	mu      sync.Mutex
+	clients map[string]*strangers // by name; guarded by mu
+}
+
+// admit is strangers.admit for one client.
+func (o *outsiders) admit(client string, now time.Time) (string, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.clients[client]
+	if s == nil {
+		// Names of clients that are gone are forgotten some time.
+		if o.clients == nil || len(o.clients) >= 2*MaxClients {
+			o.clients = map[string]*strangers{}
+		}
+		s = &strangers{}
+		o.clients[client] = s
+	}
+	return s.admit(now)
+}
