@@ -45,7 +45,7 @@ func newExecutor(dir string, term *console) (*executor, error) {
 	sh := adminshell.New(&a.Appliance, adminshell.LocalAdministrator(), adminshell.WithFiles(term))
 	return &executor{
 		func(r adminshell.Request) (int, error) { return sh.Run(context.Background(), r), nil },
-		a.Close,
+		func() error { sh.Close(); return a.Close() },
 	}, nil
 }
 

@@ -47,6 +47,9 @@ func serve(dir string, argv []string) int {
 	err = daemon.Run(ctx, daemon.Options{
 		Dir: dir, Version: version, AcceptAuditLoss: *accept, AcceptRollback: *rollback, Logger: newLogger(s, lines), Lines: lines,
 		Listen: s.NTLS.Listen, SSH: unlessOff(s.SSH.Listen), Metrics: unlessOff(s.Metrics.Listen),
+		Collector: daemon.Collector{
+			Address: s.Syslog.Address, CA: s.Syslog.CA, ServerName: s.Syslog.ServerName, Certificate: s.Syslog.Certificate, Key: s.Syslog.Key,
+		},
 		Connections: s.Limits.Connections, Sessions: s.Limits.Sessions,
 		Passphrase: passphrase(s, newConsole()), Ready: ready,
 	})

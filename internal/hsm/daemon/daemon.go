@@ -159,6 +159,8 @@ type Options struct {
 	// Listen is the client protocol's address and port. SSH and Metrics are
 	// those of the appliance shell and of the figures; empty serves none.
 	Listen, SSH, Metrics string
+	// Collector is where the audit log is forwarded to.
+	Collector Collector
 	// Connections and Sessions bound what clients hold at the same time; 0 is
 	// the server's default.
 	Connections, Sessions int

@@ -39,7 +39,7 @@ func (f Files) CertificateKey() string { return filepath.Join(f.dir, "server.key
 func (f Files) loadCertificate() (tls.Certificate, error) {
 	c, err := tls.LoadX509KeyPair(f.Certificate(), f.CertificateKey())
 	if err != nil {
-		return c, fmt.Errorf("reading the server's certificate, which clients pin: %w; put it back", err)
+		return c, fmt.Errorf("reading the server's certificate, which clients pin, and its key (%s, %s): %w; put both back", f.Certificate(), f.CertificateKey(), err)
 	}
 	return c, nil
 }
@@ -55,6 +55,9 @@ func (f Files) HostKeys() string { return filepath.Join(f.dir, "ssh") }
 
 // Bound holds the address that `ntls bind` chose.
 func (f Files) Bound() string { return filepath.Join(f.dir, "ntls.listen") }
+
+// forwarded holds how far the audit log was sent to its collector.
+func (f Files) forwarded() string { return filepath.Join(f.dir, "forwarded") }
 
 // Inbox is where clients' certificates are delivered.
 func (f Files) Inbox() string { return filepath.Join(f.dir, "inbox") }

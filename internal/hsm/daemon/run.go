@@ -10,10 +10,12 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"moongate/internal/audit"
 	"moongate/internal/durable"
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/server"
 	"moongate/internal/sshd"
+	"moongate/internal/syslog"
 )
 
 // Run serves an HSM until ctx is done: clients on opts.Listen, administrators
@@ -71,7 +73,15 @@ func Run(ctx context.Context, opts Options) (err error) {
 		defer metrics.Close()
 		at.Metrics = metrics.Addr().String()
 	}
-	d.ssh, d.metrics = at.SSH, at.Metrics
+	d.ssh, d.metrics, d.syslog = at.SSH, at.Metrics, opts.Collector.Address
+	var forwarder *audit.Forwarder
+	if opts.Collector.Address != "" {
+		var sender *syslog.Sender
+		if forwarder, sender, err = newForwarder(a, opts.Collector, opts.Logger); err != nil {
+			return err
+		}
+		defer sender.Close()
+	}
 
 	opts.Logger.Info("HSM ready", "listen", at.NTLS, "ssh", at.SSH, "metrics", at.Metrics, "serial", a.HSM.Serial(), "fingerprint", a.Fingerprint)
 	if opts.Ready != nil {
@@ -84,6 +94,9 @@ func Run(ctx context.Context, opts Options) (err error) {
 		group.Go(func() error {
 			return adminshell.ServeSSH(ctx, admin, &a.Appliance, adminshell.SSHOptions{HostKeys: hostKeys})
 		})
+	}
+	if forwarder != nil {
+		group.Go(func() error { return forwarder.Run(ctx) })
 	}
 	if metrics != nil {
 		gatherer, err := d.gatherer(opts.Version)

@@ -72,7 +72,7 @@ func (h *HSM) exhaust(ctx context.Context, who Operator, epoch uint64) error {
 		h.log.Error("zeroizing after wrong passwords", "err", err)
 		return object.Errorf(object.ErrPINLocked, "%d wrong Security Officer passwords in a row; zeroizing the HSM failed, and is tried again: %s", officerAttempts, detail(err))
 	}
-	return object.Errorf(object.ErrPINIncorrect, "the password is wrong, the %dth time in a row: the HSM was zeroized, and nothing is left of its keys", officerAttempts)
+	return object.Errorf(object.ErrPINIncorrect, "the password is wrong, %d times in a row: the HSM was zeroized, and nothing is left of its keys", officerAttempts)
 }
 
 func (h *HSM) officerAttemptsLeft() (int, error) {
