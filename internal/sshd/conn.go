@@ -28,11 +28,7 @@ func (s *Server) serve(ctx context.Context, v *visitor, from netip.AddrPort) {
 		return
 	}
 	defer sc.Close()
-	if !s.door.enter(sc.User()) {
-		log.Warn("SSH connection refused: too many", "user", sc.User())
-		return
-	}
-	defer s.door.exit(sc.User())
+	defer s.door.exit(userOf(sc))
 	if err := v.conn.SetDeadline(time.Time{}); err != nil {
 		return
 	}

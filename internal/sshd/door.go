@@ -78,13 +78,6 @@ func (d *door) leave(v *visitor) {
 	d.pending = slices.DeleteFunc(d.pending, func(p *visitor) bool { return p == v })
 }
 
-// full reports whether an account may not have another connection.
-func (d *door) full(user string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.inside >= d.limits.Connections || d.users[user] >= d.limits.ConnectionsPerUser
-}
-
 // enter counts an account's connection until exit, or says that there are too
 // many.
 func (d *door) enter(user string) bool {

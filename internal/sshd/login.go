@@ -18,7 +18,8 @@ type login struct {
 	server  *Server
 	ctx     context.Context
 	attempt Attempt
-	strange int // keys offered that would not do
+	strange int  // keys offered that would not do
+	entered bool // counted at the door, as attempt.User's
 }
 
 // accountKey finds the account in a connection's permissions.
@@ -35,9 +36,11 @@ func (l *login) config() *ssh.ServerConfig {
 
 // by fills in the name, which a peer may change from attempt to attempt.
 func (l *login) by(meta ssh.ConnMetadata) Attempt {
-	l.attempt.User = meta.User()[:min(len(meta.User()), maxUser)]
+	l.attempt.User = userOf(meta)
 	return l.attempt
 }
+
+func userOf(meta ssh.ConnMetadata) string { return meta.User()[:min(len(meta.User()), maxUser)] }
 
 func (l *login) password(meta ssh.ConnMetadata, pw []byte) (*ssh.Permissions, error) {
 	select {
@@ -66,8 +69,10 @@ func (l *login) key(meta ssh.ConnMetadata, key ssh.PublicKey, _ *ssh.Permissions
 }
 
 func (l *login) result(account Account, err error) (*ssh.Permissions, error) {
-	if err == nil && l.server.door.full(l.attempt.User) {
-		err = &Notice{errors.New("too many connections"), "There are too many connections; end one and try again."}
+	if err == nil {
+		if l.entered = l.server.door.enter(l.attempt.User); !l.entered {
+			err = &Notice{errors.New("too many connections"), "There are too many connections; end one and try again."}
+		}
 	}
 	var notice *Notice
 	if errors.As(err, &notice) {
@@ -79,8 +84,12 @@ func (l *login) result(account Account, err error) (*ssh.Permissions, error) {
 	return &ssh.Permissions{ExtraData: map[any]any{accountKey{}: account}}, nil
 }
 
-// failed tells the authenticator of keys that led to nothing.
+// failed ends a login that led to nothing, and tells the authenticator of keys
+// that did.
 func (l *login) failed() {
+	if l.entered { // the peer went as it was let in
+		l.server.door.exit(l.attempt.User)
+	}
 	if l.strange > 0 {
 		l.server.opts.Authenticator.Strange(l.attempt, l.strange)
 	}

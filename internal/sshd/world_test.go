@@ -91,9 +91,14 @@ func (h *house) Serve(ctx context.Context, s *Session) int {
 	case s.PTY:
 		columns, rows := s.Size()
 		fmt.Fprintf(s, "%d x %d\r\n", columns, rows)
-		<-s.Resized() // the first
-		<-s.Resized()
-		columns, rows = s.Size()
+		for rows != 1 {
+			select { // one may stand for several changes
+			case <-s.Resized():
+				columns, rows = s.Size()
+			case <-ctx.Done():
+				return 1
+			}
+		}
 		fmt.Fprintf(s, "%d x %d\r\n", columns, rows)
 	case !s.HasCommand:
 		io.Copy(s, s)
