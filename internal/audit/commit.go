@@ -179,12 +179,8 @@ func (l *Log) seal(m mark) error {
 	if err := l.hashes.Sync(); err != nil {
 		return l.fail(fmt.Errorf("syncing audit hashes: %w", err))
 	}
-	l.mu.Lock()
-	c := checkpoint{tree: m.tree.tree(), anchor: l.latest.anchor, anchored: l.latest.anchored}
-	l.mu.Unlock()
-	if l.anchorNow != nil {
-		c.anchor, c.anchored = l.anchorNow(), true
-	}
+	c := checkpoint{tree: m.tree.tree()}
+	c.anchor, c.anchored = l.nextAnchor()
 	if err := c.sign(l.signer); err != nil {
 		return l.fail(fmt.Errorf("signing audit checkpoint: %w", err))
 	}
@@ -198,6 +194,24 @@ func (l *Log) seal(m mark) error {
 	defer l.mu.Unlock()
 	l.latest, l.signed = c, time.Now()
 	return nil
+}
+
+// nextAnchor is the anchor of the next checkpoint. It does not fall by itself:
+// else a start that was refused because of it would sign it away.
+func (l *Log) nextAnchor() (uint64, bool) {
+	var now uint64
+	if l.anchorNow != nil {
+		now = l.anchorNow()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.anchorNow == nil {
+		return l.latest.anchor, l.latest.anchored
+	}
+	if l.latest.anchored && !l.mayFall {
+		now = max(now, l.latest.anchor)
+	}
+	return now, true
 }
 
 // appendCheckpoint writes an entry of the file of checkpoints and syncs it; it

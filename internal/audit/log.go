@@ -63,6 +63,7 @@ type Log struct {
 	waiters *waiters
 	latest  checkpoint
 	signed  time.Time   // when it was signed, by this process
+	mayFall bool        // the next anchor may be lower than the latest
 	segment int         // number of the newest segment
 	begin   int64       // number of its first record
 	failed  *WriteError // the latest failure

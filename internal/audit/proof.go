@@ -44,11 +44,20 @@ func (l *Log) FreshCheckpoint(ctx context.Context) ([]byte, error) {
 
 // Anchor is the newest anchor that the log has signed; false if it has signed
 // none. A caller of [Open] that finds less than it in its other store has had
-// that store, alone, put back to an earlier state.
+// that store, alone, put back to an earlier state. It never falls, until
+// [Log.AcceptAnchor].
 func (l *Log) Anchor() (uint64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.latest.anchor, l.latest.anchored
+}
+
+// AcceptAnchor is the operator's word that the other store is to be taken as
+// it is: checkpoints carry its number from now on, even if it is lower.
+func (l *Log) AcceptAnchor() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mayFall = true
 }
 
 // ProveTree proves that the tree of size records, which must not exceed the

@@ -217,8 +217,25 @@ func TestAnchor(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	commits.Store(7) // put back
+	for range 2 {    // refused, and tried again: what was signed is not signed away
+		l = openTest(t, dir, opts)
+		if got, _ := l.Anchor(); got != 42 {
+			t.Errorf("the anchor fell to %d", got)
+		}
+		appendN(t, l, 1)
+		closeLog(t, l)
+	}
+	if r := verify(t, dir, key); !r.OK() || r.Warnings != nil || r.Anchor != 42 {
+		t.Errorf("%+v", r)
+	}
 	l = openTest(t, dir, opts)
+	l.AcceptAnchor()
 	appendN(t, l, 1)
+	closeLog(t, l)
+	l = openTest(t, dir, opts)
+	if got, _ := l.Anchor(); got != 7 {
+		t.Errorf("after it was accepted: %d", got)
+	}
 	closeLog(t, l)
 	if r := verify(t, dir, key); !r.OK() || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "put back to an earlier state") {
 		t.Errorf("%+v", r)
