@@ -201,6 +201,15 @@ func TestFloodHoldsUpOnePlace(t *testing.T) {
 		elsewhere <- w.attempt(ctx, attemptKey{who: "b", role: object.RoleCryptoOfficer}, other, func() error { return nil })
 	}()
 	must(t, <-elsewhere)
+	waiting := func() bool {
+		w.attempts.mu.Lock()
+		defer w.attempts.mu.Unlock()
+		return w.attempts.by[attemptKey{who: "b", role: object.RoleCryptoUser}] != nil
+	}
+	for !waiting() {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // from its entry to the gate's queue
 	served := 0
 	for done := false; !done; {
 		select {
