@@ -43,7 +43,7 @@ var layers = map[string][]string{
 	"internal/hsm/doctor": {"internal/hsm/daemon", "internal/hsm/settings"},
 	// users are the appliance's accounts, which outlive the HSM's own roles;
 	// mech for how a password is derived.
-	"internal/hsm/users":      {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},
+	"internal/hsm/users": {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},
 	// durable for the certificates that are delivered by scp.
 	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd", "internal/durable"},
 	// client only for the certificate that both ends of a pinned connection
