@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/partition"
 	"moongate/internal/hsm/users"
@@ -232,6 +234,10 @@ func TestMyself(t *testing.T) {
 	}
 	s := as(t, a, users.RoleAudit)
 	s.fails("password incorrect", "my password set", []string{"not-the-old-one"}, "the name, the password or the key is wrong")
+	want := []string{"audit: intent: audit", "audit: password incorrect: audit: the name, the password or the key is wrong"}
+	if diff := cmp.Diff(want, recorded(t, a, "my.password.set")); diff != "" {
+		t.Errorf("a wrong old password is recorded (-want +got):\n%s", diff)
+	}
 	s.ok("my password set", "old-password", "new-password", "new-password")
 	as(t, a, users.RoleMonitor).ok("my password set", "new-password", "new-password") // it had none
 	console := as(t, a, users.RoleConsole)
