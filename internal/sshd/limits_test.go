@@ -164,4 +164,3 @@ type closer struct {
 }
 
 func (c *closer) Close() error { c.closed[c] = true; return nil }
-

@@ -380,4 +380,3 @@ func TestSSHSessionsEndWithTheirAccount(t *testing.T) {
 		}
 	}
 }
-
