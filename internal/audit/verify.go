@@ -31,6 +31,11 @@ func Verify(dir, verifierKey string, archives ...string) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying audit log: parsing verifier key: %w", err)
 	}
+	for _, d := range append([]string{dir}, archives...) {
+		if err := regularFiles(d); err != nil {
+			return Report{}, fmt.Errorf("verifying audit log: %w", err)
+		}
+	}
 	checkpoints, err := os.Open(filepath.Join(dir, checkpointsName))
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying audit log: %w", err)
@@ -391,4 +396,19 @@ func (v *verification) warn(format string, args ...any) {
 		return
 	}
 	v.report.Warnings = append(v.report.Warnings, fmt.Sprintf(format, args...))
+}
+
+// regularFiles refuses a directory with what is no regular file and has a log
+// file's name: a copy that another made may hold a pipe, which never ends.
+func regularFiles(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() && !e.Type().IsRegular() {
+			return fmt.Errorf("%s is no regular file; copy the log's files themselves", filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil
 }
