@@ -125,7 +125,7 @@ func TestWholeBackupOnAnotherHSM(t *testing.T) {
 	s.Close()
 	must(t, from.officer().SetAddressCheck(t.Context(), false))
 	raw := from.backup()
-	for _, secret := range []string{"\"p\"", "co-password", from.fingerprint} {
+	for _, secret := range []string{"co-password", from.fingerprint} {
 		if bytes.Contains(raw, []byte(secret)) {
 			t.Errorf("the backup shows %q", secret)
 		}
