@@ -221,22 +221,25 @@ func (t *tool) describeKey(plan *keyPlan, o options, what string) error {
 		plan.public = plan.public.With(client.BytesAttr(client.AttrID, id))
 		plan.private = plan.private.With(client.BytesAttr(client.AttrID, id))
 	}
+	// What is not given is left to the HSM, whose defaults give way to what is:
+	// a key that unwraps does not sign.
 	for _, may := range []struct {
-		name     string
-		half     *client.Template
-		typ      client.AttributeType
-		fallback bool
+		name string
+		half *client.Template
+		typ  client.AttributeType
 	}{
-		{"sign", &plan.private, client.AttrSign, true},
-		{"decrypt", &plan.private, client.AttrDecrypt, false},
-		{"unwrap", &plan.private, client.AttrUnwrap, false},
-		{"derive", &plan.private, object.AttrDerive, false},
-		{"extractable", &plan.private, client.AttrExtractable, false},
-		{"verify", &plan.public, client.AttrVerify, true},
-		{"encrypt", &plan.public, client.AttrEncrypt, false},
-		{"wrap", &plan.public, client.AttrWrap, false},
+		{"sign", &plan.private, client.AttrSign},
+		{"decrypt", &plan.private, client.AttrDecrypt},
+		{"unwrap", &plan.private, client.AttrUnwrap},
+		{"derive", &plan.private, object.AttrDerive},
+		{"extractable", &plan.private, client.AttrExtractable},
+		{"verify", &plan.public, client.AttrVerify},
+		{"encrypt", &plan.public, client.AttrEncrypt},
+		{"wrap", &plan.public, client.AttrWrap},
 	} {
-		*may.half = may.half.With(client.BoolAttr(may.typ, o.flag(may.name, may.fallback)))
+		if o.has(may.name) {
+			*may.half = may.half.With(client.BoolAttr(may.typ, o.flag(may.name, false)))
+		}
 	}
 	for _, date := range []struct {
 		name string
