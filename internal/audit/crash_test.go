@@ -122,6 +122,9 @@ func TestKill(t *testing.T) {
 		}
 		// As it is, before anything mends it: alone, and with the archive.
 		rest := verifyAll(t, dir, key)
+		if err := os.MkdirAll(archive, 0o700); err != nil { // the kill may have come before
+			t.Fatal(err)
+		}
 		both := verifyAll(t, dir, key, archive)
 		if !rest.OK() || !both.OK() || rest.Archived+rest.Records != both.Records || both.Archived != 0 {
 			t.Fatalf("round %d, as it was left: %+v; with the archive: %+v", round, rest, both)

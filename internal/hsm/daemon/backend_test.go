@@ -193,7 +193,7 @@ func TestNewActsReachTheHSM(t *testing.T) {
 	if status.Label != "p" || len(status.Policies) == 0 || len(status.Roles) == 0 || status.Objects != 5 {
 		t.Errorf("status %+v", status)
 	}
-	wantCode(t, c.InitPartition(ctx, []byte("short")), object.ErrPINLength)
+	wantCode(t, c.InitPartition(ctx, []byte("short")), object.ErrExists) // p has its Crypto Officer
 	must(t, c.Close())
 	must(t, stop())
 }

@@ -178,7 +178,7 @@ func TestOpenRefuses(t *testing.T) {
 		}, store.ErrRootKey, ""},
 		{"a root key that others read", func(t *testing.T, f Files) { must(t, os.Chmod(f.RootKey(), 0o640)) }, nil, "chmod 600"},
 		{"a missing store", func(t *testing.T, f Files) { must(t, os.Remove(f.Store())) }, &object.Error{Code: object.ErrNotInitialized}, "hsm.db is missing"},
-		{"a missing certificate", func(t *testing.T, f Files) { must(t, os.Remove(f.Certificate())) }, fs.ErrNotExist, "put it back"},
+		{"a missing certificate", func(t *testing.T, f Files) { must(t, os.Remove(f.Certificate())) }, fs.ErrNotExist, "put both back"},
 		{"a missing audit log", func(t *testing.T, f Files) {
 			a, err := Open(options(f.Dir()))
 			must(t, err)
