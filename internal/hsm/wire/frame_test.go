@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -28,10 +29,10 @@ func TestReaderTakesFramesHoweverTheyCome(t *testing.T) {
 		want = append(want, frame[lengthSize:])
 	}
 	for name, source := range map[string]io.Reader{
-		"at once":       bytes.NewReader(stream),
-		"in halves":     iotest.HalfReader(bytes.NewReader(stream)),
-		"with its end":  iotest.DataErrReader(bytes.NewReader(stream)),
-		"byte by byte ": iotest.OneByteReader(bytes.NewReader(stream)),
+		"at once":      bytes.NewReader(stream),
+		"in halves":    iotest.HalfReader(bytes.NewReader(stream)),
+		"with its end": iotest.DataErrReader(bytes.NewReader(stream)),
+		"byte by byte": iotest.OneByteReader(bytes.NewReader(stream)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,6 +48,9 @@ func TestReaderTakesFramesHoweverTheyCome(t *testing.T) {
 				if cap(got) > 2*len(got)+chunk {
 					t.Errorf("frame %d of %d bytes holds %d", i, len(got), cap(got))
 				}
+			}
+			if want, known := map[string]int{"at once": readBuffer, "byte by byte": firstBuffer}[name]; known && len(r.buf) != want {
+				t.Errorf("the buffer has %d bytes by then, want %d", len(r.buf), want)
 			}
 			for range 2 { // a broken stream stays broken
 				if _, err := r.Next(); err != io.EOF {
@@ -87,6 +91,45 @@ func TestReaderAllocatesAsBytesArrive(t *testing.T) {
 	}).AllocedBytesPerOp()
 	if allocated > 2*chunk {
 		t.Errorf("a length alone made the reader allocate %d bytes", allocated)
+	}
+}
+
+// Whoever admits a frame sees its beginning before there is memory for it.
+func TestReaderAsksBeforeItAllocates(t *testing.T) {
+	t.Parallel()
+	request := append(BeginRequest(nil, Request{ID: 7, Op: OpSign}), make([]byte, 1000)...)
+	End(request, 0)
+	short := frameOf([]byte("short"))
+	stream := append(append([]byte(nil), request...), short...)
+	for name, source := range map[string]io.Reader{"at once": bytes.NewReader(stream), "byte by byte": iotest.OneByteReader(bytes.NewReader(stream))} {
+		r := NewReader(source, MaxFrame)
+		var heads, sizes []int
+		r.SetAdmit(func(head []byte, size int) error {
+			if r.Idle() {
+				t.Errorf("%s: a frame that has begun is none", name)
+			}
+			heads, sizes = append(heads, len(head)), append(sizes, size)
+			if got, _, err := ParseRequest(head); len(heads) == 1 && (err != nil || got.ID != 7 || got.Op != OpSign) {
+				t.Errorf("%s: the head is %+v, %v", name, got, err)
+			}
+			return nil
+		})
+		for _, want := range [][]byte{request, short} {
+			if got, err := r.Next(); err != nil || !bytes.Equal(got, want[lengthSize:]) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+		}
+		if want := []int{RequestHeaderSize, len(short) - lengthSize}; !slices.Equal(heads, want) || sizes[0] != len(request)-lengthSize {
+			t.Errorf("%s: heads of %v bytes of frames of %v", name, heads, sizes)
+		}
+	}
+	refused := errors.New("no room")
+	r := NewReader(bytes.NewReader(stream), MaxFrame)
+	r.SetAdmit(func([]byte, int) error { return refused })
+	for range 2 {
+		if _, err := r.Next(); !errors.Is(err, refused) {
+			t.Errorf("a frame that is not admitted: %v", err)
+		}
 	}
 }
 
