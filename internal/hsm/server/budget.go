@@ -1,6 +1,10 @@
 package server
 
-import "sync"
+import (
+	"sync"
+
+	"moongate/internal/hsm/wire"
+)
 
 // budget is what a client's connections may keep in the HSM's memory together:
 // requests that are read, and the answers that they may get.
@@ -56,4 +60,50 @@ func (b *budget) wake() {
 	b.mu.Lock() // so that nobody is between looking and waiting
 	defer b.mu.Unlock()
 	b.room.Broadcast()
+}
+
+// admitFrame waits until there is room for the frame that comes next and for
+// its answer. It is what stops reading, and by that the client.
+func (c *conn) admitFrame(header []byte, size int) error {
+	head, _, err := wire.ParseRequest(header)
+	if err != nil {
+		return err
+	}
+	c.cost = size + answerBound(head.Op)
+	if !c.reserve(head.Op, c.cost) {
+		return errDrained
+	}
+	return nil
+}
+
+// smallRequest is what a connection with nothing in flight may always have, a
+// signature for instance: a connection that is not read does not stop the
+// client's others.
+const smallRequest = 4 << 10
+
+// reserve waits for room, first the connection's and then the client's, and
+// reports whether the connection goes on.
+func (c *conn) reserve(op wire.Op, cost int) bool {
+	c.mu.Lock()
+	for c.inFlight > 0 && !c.ended &&
+		(c.inFlight >= c.server.options.MaxInFlight || c.buffered+cost > c.server.options.MaxBuffered) {
+		c.room.Wait()
+	}
+	// A Ping has an answer however much the client's other connections hold.
+	free := cost <= smallRequest && (c.inFlight == 0 || op == wire.OpPing)
+	ended := c.ended
+	c.mu.Unlock()
+	if ended {
+		return false
+	}
+	if free {
+		c.tenant.budget.take(cost)
+	} else if !c.tenant.budget.reserve(cost, func() bool { return c.ctx.Err() != nil }) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inFlight++
+	c.buffered += cost
+	return true
 }
