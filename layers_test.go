@@ -59,14 +59,31 @@ var layers = map[string][]string{
 	"internal/gw/flow":      {},
 	"internal/gw/config":    {"internal/durable"},
 	"internal/gw/keys":      {"client", "internal/gw/flow"},
-	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys"},
+	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign"},
 	"internal/gw/verify":    {"internal/gw/flow"},
 	"internal/gw/policy":    {"internal/gw/config", "internal/gw/flow"},
 	"internal/gw/mint":      {"internal/gw/certstore", "internal/gw/flow"},
 	"internal/gw/inbound":   {"internal/gw/certstore", "internal/gw/flow"},
 	"internal/gw/flowlog":   {"internal/gw/flow", "internal/durable"},
 	"internal/gw/intercept": {"internal/gw/flow", "internal/gw/policy"},
-	"internal/gw/daemon":    {"internal/gw/...", "client", "internal/durable", "internal/harden"},
+	// plane makes the data plane of a snapshot and changes it under way.
+	"internal/gw/plane": {"internal/gw/config", "internal/gw/flow", "internal/gw/keys", "internal/gw/certstore", "internal/gw/verify", "internal/gw/policy", "internal/gw/mint", "internal/gw/inbound", "internal/gw/intercept"},
+	// syslog for what is forwarded.
+	"internal/gw/logstore": {"internal/gw/flow", "internal/durable", "internal/syslog"},
+
+	// The gateway's management: one door, mgmt, and three ways to it.
+	"internal/gw/revision": {"internal/gw/config", "internal/durable"},
+	"internal/gw/vault":    {"internal/durable"},
+	// admin knows accounts as it is given them, not where they are kept.
+	"internal/gw/admin": {"internal/durable"},
+	"internal/gw/jobs":  {"internal/durable"},
+	"internal/gw/mgmt":  {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore"},
+	// config for its nodes and the schema, admin and jobs for words.
+	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane"},
+	"internal/gw/api": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore"},
+	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},
+
+	"internal/gw/daemon": {"internal/gw/...", "client", "internal/durable", "internal/harden", "internal/selfsign", "internal/sshd", "internal/syslog"},
 
 	// Programs only wire.
 	"cmd/moongate-hsm": {"internal/hsm/...", "internal/audit", "internal/durable"},
