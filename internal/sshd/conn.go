@@ -83,12 +83,12 @@ type connection struct {
 }
 
 // touch says that the connection is in use.
-func (c *connection) touch() { c.idle.Reset(c.server.opts.Limits.Idle) }
+func (c *connection) touch() { c.idle.Reset(c.server.opts.Idle()) }
 
 // serve serves the connection's channels to its end, and waits for them.
 func (c *connection) serve(ctx context.Context, channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
 	limits := c.server.opts.Limits
-	c.idle = time.AfterFunc(limits.Idle, func() {
+	c.idle = time.AfterFunc(c.server.opts.Idle(), func() {
 		c.server.opts.Logger.Info("SSH connection idle, closed", "user", c.ssh.User(), "from", c.from)
 		c.tcp.Close()
 	})

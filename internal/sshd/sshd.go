@@ -133,6 +133,9 @@ type Options struct {
 	Software string
 	// Banner is shown before the login; "" for none.
 	Banner string
+	// Idle, unless nil, is asked for Limits.Idle each time that a connection is
+	// used: where that is a setting that changes.
+	Idle func() time.Duration
 }
 
 // Server is an SSH server. Make one with New.
@@ -149,6 +152,9 @@ func New(opts Options) (*Server, error) {
 		return nil, errors.New("sshd: a host key, an authenticator and a logger are needed")
 	}
 	opts.Limits = opts.Limits.withDefaults()
+	if opts.Idle == nil {
+		opts.Idle = func() time.Duration { return opts.Limits.Idle }
+	}
 	config := &ssh.ServerConfig{
 		MaxAuthTries:            opts.Limits.AuthTries,
 		PublicKeyAuthAlgorithms: keyAlgorithms(),
