@@ -319,3 +319,37 @@ func (e *editor) find(before int) {
 	e.search.found = at
 	e.set(line)
 }
+
+// one waits for one key at a prompt that is taken away again: a letter, or
+// '\r' for Enter. Other keys mean nothing.
+func (e *editor) one(ctx context.Context, prompt string) (rune, error) {
+	e.write(prompt)
+	defer e.write("\r\x1b[J")
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		b, typed, err := e.in.take()
+		if typed {
+			switch k := e.keys.feed(b); {
+			case k == keyEnter:
+				return '\r', e.err
+			case k == keyInterrupt:
+				return 0, ErrInterrupted
+			case k == keyEnd:
+				return 0, errEnd
+			case k <= unicode.MaxRune:
+				return rune(k), e.err
+			}
+			continue
+		}
+		if err := errors.Join(err, e.err); err != nil {
+			return 0, err
+		}
+		select {
+		case <-e.in.ready:
+		case <-e.resized:
+		case <-ctx.Done():
+		}
+	}
+}

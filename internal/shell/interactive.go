@@ -161,3 +161,25 @@ func (s *session) Ask(prompt string, secret bool) (string, error) {
 	}
 	return answer, nil
 }
+
+// Key shows a prompt, waits for one key, a letter or '\r' for Enter, and takes
+// the prompt away: it is how a pager asks. Ctrl-C is ErrInterrupted. Only a
+// person's terminal has it.
+func (s *session) Key(prompt string) (rune, error) {
+	if err := s.freshLine(); err != nil {
+		return 0, err
+	}
+	s.ed.in.onInterrupt(nil)
+	defer s.ed.in.onInterrupt(s.cancel)
+	key, err := s.ed.one(s.ctx, clean(prompt))
+	if errors.Is(err, errEnd) || errors.Is(err, io.EOF) {
+		return 0, ErrNoAnswer
+	}
+	return key, err
+}
+
+// Rows is the height of the terminal, 0 where it is not known.
+func (s *session) Rows() int {
+	_, rows := s.ed.size()
+	return rows
+}

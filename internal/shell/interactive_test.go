@@ -182,6 +182,20 @@ func TestTypedAheadIsRun(t *testing.T) {
 	must(t, err)
 }
 
+// TestKey: a pager's question takes one key, and leaves nothing behind it.
+func TestKey(t *testing.T) {
+	t.Parallel()
+	_, err := served(t, 80, Options{}, func(p *person, _ *talk) {
+		p.types("more\r ")
+		p.sees("[lab] sh:>more", "' ' of 24 rows, <nil>", "[lab] sh:>_")
+		p.types("more\r\x1b[A\r")
+		p.sees("'\\r' of 24 rows, <nil>", "[lab] sh:>_")
+		p.types("more\r\x03")
+		p.sees(`'\x00' of 24 rows, interrupted; nothing more was done`, "[lab] sh:>_")
+	})
+	must(t, err)
+}
+
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	_, err := served(t, 40, Options{}, func(p *person, _ *talk) {

@@ -46,6 +46,17 @@ func (i *talk) Run(ctx context.Context, line string, term Terminal) (int, error)
 		}
 		fmt.Fprintf(term, "it is %s\n", answer)
 		return 0, nil
+	case "more":
+		keyed, ok := term.(interface {
+			Key(string) (rune, error)
+			Rows() int
+		})
+		if !ok {
+			fmt.Fprintln(term, "no keys here")
+			return 1, nil
+		}
+		key, err := keyed.Key("--more--")
+		fmt.Fprintf(term, "%q of %d rows, %v\n", key, keyed.Rows(), err)
 	case "print":
 		fmt.Fprintf(term, "%s\n", rest)
 	case "steer":
