@@ -27,6 +27,10 @@ var layers = map[string][]string{
 	// shell and sshd know no appliance: the HSM and the gateway both use them.
 	"internal/shell": {},
 	"internal/sshd":  {"internal/durable"},
+	// login is what both appliances' logins share: delays, SSH public keys.
+	"internal/login": {},
+	// passphrase is Argon2id with its text.
+	"internal/passphrase": {},
 	// syslog sends lines; what they say is its callers'.
 	"internal/syslog": {},
 
@@ -43,7 +47,7 @@ var layers = map[string][]string{
 	"internal/hsm/doctor": {"internal/hsm/daemon", "internal/hsm/settings"},
 	// users are the appliance's accounts, which outlive the HSM's own roles;
 	// mech for how a password is derived.
-	"internal/hsm/users": {"internal/hsm/mech", "internal/hsm/object", "internal/durable"},
+	"internal/hsm/users": {"internal/hsm/mech", "internal/hsm/object", "internal/durable", "internal/login"},
 	// durable for the certificates that are delivered by scp.
 	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd", "internal/durable"},
 	// client only for the certificate that both ends of a pinned connection
@@ -73,9 +77,9 @@ var layers = map[string][]string{
 
 	// The gateway's management: one door, mgmt, and three ways to it.
 	"internal/gw/revision": {"internal/gw/config", "internal/durable"},
-	"internal/gw/vault":    {"internal/durable"},
+	"internal/gw/vault":    {"internal/durable", "internal/passphrase"},
 	// admin knows accounts as it is given them, not where they are kept.
-	"internal/gw/admin": {"internal/durable"},
+	"internal/gw/admin": {"internal/durable", "internal/login", "internal/passphrase"},
 	"internal/gw/jobs":  {"internal/durable"},
 	"internal/gw/mgmt":  {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore"},
 	// config for its nodes and the schema, admin and jobs for words.

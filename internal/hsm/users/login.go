@@ -11,6 +11,7 @@ import (
 
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
+	"moongate/internal/login"
 )
 
 // refuse says why somebody is not let in. All have one code; the reason is for
@@ -28,9 +29,9 @@ func refuse(reason string) error {
 // code object.ErrPINIncorrect, and takes the same work whatever the reason. It
 // costs a slow derivation of much memory: let few run at a time.
 func (u *Users) AuthenticatePassword(ctx context.Context, name string, pw []byte, from netip.Addr) (Account, error) {
-	wait, err := u.delays.begin(name, from, u.opts.Now())
+	wait, err := u.delays.Begin(name, from, u.opts.Now())
 	if err != nil {
-		return Account{}, err
+		return Account{}, object.Errorf(object.ErrDelayed, "%v", err)
 	}
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -63,7 +64,7 @@ func (u *Users) AuthenticatePassword(ctx context.Context, name string, pw []byte
 	if err != nil {
 		return Account{}, err
 	}
-	u.delays.succeed(name, from)
+	u.delays.Succeed(name, from)
 	return before.show(), nil
 }
 

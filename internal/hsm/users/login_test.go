@@ -32,7 +32,7 @@ func TestPasswordLogin(t *testing.T) {
 		{"keysonly", string(make([]byte, 32)), "no password"},
 		{"off", password, "disabled"},
 	} {
-		_, err := login(t, u, test.name, test.pw, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
+		_, err := logIn(t, u, test.name, test.pw, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
 		wantCode(t, err, object.ErrPINIncorrect)
 		if !strings.Contains(err.Error(), "the name, the password or the key is wrong") || !strings.Contains(err.Error(), test.reason) {
 			t.Errorf("%.10q: %v, want the reason %q", test.name, err, test.reason)
@@ -42,18 +42,18 @@ func TestPasswordLogin(t *testing.T) {
 	if got := again.state.Strangers.Failures; got != 3 {
 		t.Errorf("%d failures for no account are on disk, want 3", got)
 	}
-	before, err := login(t, again, "root", password, here)
+	before, err := logIn(t, again, "root", password, here)
 	must(t, err)
 	if before.Failures != 3 || before.LastFailure.IsZero() || !before.LastLogin.IsZero() {
 		t.Errorf("the first login found %+v", before)
 	}
-	before, err = login(t, again, "root", password, there)
+	before, err = logIn(t, again, "root", password, there)
 	must(t, err)
 	if before.Failures != 0 || before.LastLoginFrom != "192.0.2.1" || time.Since(before.LastLogin) > time.Minute {
 		t.Errorf("the second login found %+v", before)
 	}
 	must(t, again.ClearPassword("root"))
-	_, err = login(t, again, "root", password, there)
+	_, err = logIn(t, again, "root", password, there)
 	wantCode(t, err, object.ErrPINIncorrect)
 }
 
@@ -70,7 +70,7 @@ func TestAnAttemptIsCountedFirst(t *testing.T) {
 		}
 		return mech.KDF{}
 	}
-	if _, err := login(t, u, "root", password, here); err == nil {
+	if _, err := logIn(t, u, "root", password, here); err == nil {
 		t.Error("the crash did not come")
 	}
 }
@@ -85,7 +85,7 @@ func TestUnknownNamesTakeTheSameWork(t *testing.T) {
 		least := time.Hour
 		for i := range 5 {
 			start := time.Now()
-			_, err := login(t, u, name, "wrong password", netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
+			_, err := logIn(t, u, name, "wrong password", netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
 			wantCode(t, err, object.ErrPINIncorrect)
 			least = min(least, time.Since(start))
 		}
@@ -105,7 +105,7 @@ func TestDelays(t *testing.T) {
 		u := newUsers1(t)
 		attempt := func(name, pw string, from netip.Addr) (time.Duration, error) {
 			start := time.Now()
-			_, err := login(t, u, name, pw, from)
+			_, err := logIn(t, u, name, pw, from)
 			return time.Since(start), err
 		}
 		// Two are free; each further one waits twice as long.
@@ -149,12 +149,12 @@ func TestDelaysOfAnAddress(t *testing.T) {
 		// Every address of a /64 is one guesser's.
 		for i := range 14 {
 			from := netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", i))
-			_, err := login(t, u, fmt.Sprintf("name%d", i), "wrong", from)
+			_, err := logIn(t, u, fmt.Sprintf("name%d", i), "wrong", from)
 			wantCode(t, err, object.ErrPINIncorrect)
 		}
-		_, err := login(t, u, "root", password, netip.MustParseAddr("2001:db8::99"))
+		_, err := logIn(t, u, "root", password, netip.MustParseAddr("2001:db8::99"))
 		wantCode(t, err, object.ErrDelayed)
-		if _, err := login(t, u, "root", password, netip.MustParseAddr("2001:db8:0:1::1")); err != nil {
+		if _, err := logIn(t, u, "root", password, netip.MustParseAddr("2001:db8:0:1::1")); err != nil {
 			t.Errorf("from another network: %v", err)
 		}
 	})
@@ -165,44 +165,18 @@ func TestUnlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUsers1(t)
 		for range 6 {
-			_, err := login(t, u, "root", "wrong", here)
+			_, err := logIn(t, u, "root", "wrong", here)
 			wantCode(t, err, object.ErrPINIncorrect)
 		}
-		_, err := login(t, u, "root", password, here)
+		_, err := logIn(t, u, "root", password, here)
 		wantCode(t, err, object.ErrDelayed)
 		must(t, u.Unlock("root"))
 		start := time.Now()
-		before, err := login(t, u, "root", password, here)
+		before, err := logIn(t, u, "root", password, here)
 		if err != nil || before.Failures != 0 || time.Since(start) != 0 {
 			t.Errorf("after unlock: %+v, %v, after %v", before, err, time.Since(start))
 		}
 	})
-}
-
-func TestDelaysAreForgottenAndBounded(t *testing.T) {
-	t.Parallel()
-	d := newDelays()
-	now := time.Now()
-	for i := range 40 {
-		_, err := d.begin("x", here, now)
-		if (err != nil) != (object.CodeOf(err) == object.ErrDelayed) {
-			t.Fatal(err)
-		}
-		now = now.Add(maxDelay)
-		if i > 20 && d.pairs.Len() != 1 {
-			t.Fatalf("%d pairs", d.pairs.Len())
-		}
-	}
-	if wait, err := d.begin("x", here, now.Add(memory+time.Second)); wait != 0 || err != nil {
-		t.Errorf("a day later: %v, %v", wait, err)
-	}
-	for i := range 2 * remembered {
-		_, err := d.begin("x", netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
-		must(t, err)
-	}
-	if p, a := d.pairs.Len(), d.addresses.Len(); p != remembered || a != remembered {
-		t.Errorf("%d pairs and %d addresses are remembered, want %d", p, a, remembered)
-	}
 }
 
 // TestWaitingEnds with its context.
@@ -211,7 +185,7 @@ func TestWaitingEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUsers1(t)
 		for range 4 {
-			_, err := login(t, u, "root", "wrong", here)
+			_, err := logIn(t, u, "root", "wrong", here)
 			wantCode(t, err, object.ErrPINIncorrect)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -235,7 +209,7 @@ func TestVerifiersAreRenewed(t *testing.T) {
 		return kdf
 	}
 	for range 2 {
-		_, err := login(t, u, "root", password, here)
+		_, err := logIn(t, u, "root", password, here)
 		must(t, err)
 		if got := reopen(t, u).state.Accounts[0].Password.KDF.Time; got != 2 {
 			t.Errorf("the password is kept at time %d, want 2", got)
@@ -244,10 +218,10 @@ func TestVerifiersAreRenewed(t *testing.T) {
 	// In FIPS mode Argon2id opens nothing, and a new password is kept by PBKDF2.
 	u.opts.Policy.FIPS = true
 	u.decoy = u.opts.NewKDF(u.opts.Policy)
-	_, err := login(t, u, "root", password, here)
+	_, err := logIn(t, u, "root", password, here)
 	wantCode(t, err, object.ErrPINIncorrect)
 	must(t, u.SetPassword("root", []byte(password)))
-	_, err = login(t, u, "root", password, here)
+	_, err = logIn(t, u, "root", password, here)
 	must(t, err)
 	if got := reopen(t, u).state.Accounts[0].Password.KDF.Name; got != mech.KDFPBKDF2 {
 		t.Errorf("in FIPS mode the password is kept by %s", got)

@@ -13,6 +13,7 @@ import (
 	"moongate/internal/durable"
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
+	"moongate/internal/login"
 )
 
 // Options say how accounts are kept.
@@ -35,7 +36,7 @@ type Users struct {
 	// decoy is the derivation that a password is put through for an account
 	// that has none, or that does not exist.
 	decoy  mech.KDF
-	delays *delays
+	delays *login.Delays
 
 	mu    sync.Mutex
 	state *contents // guarded by mu; replaced as a whole, never altered
@@ -88,7 +89,7 @@ func newUsers(path string, opts Options) *Users {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Users{path: path, opts: opts, decoy: opts.NewKDF(opts.Policy), delays: newDelays()}
+	return &Users{path: path, opts: opts, decoy: opts.NewKDF(opts.Policy), delays: login.NewDelays()}
 }
 
 func (u *Users) write(c *contents) error {
@@ -244,7 +245,7 @@ func (u *Users) Disable(name string) error {
 func (u *Users) Unlock(name string) error {
 	err := u.updateAccount(name, func(a *account) error { a.Failures, a.LastFailure = 0, time.Time{}; return nil })
 	if err == nil {
-		u.delays.forget(name)
+		u.delays.Forget(name)
 	}
 	return err
 }

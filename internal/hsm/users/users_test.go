@@ -140,7 +140,7 @@ func TestAFailedWriteChangesNothing(t *testing.T) {
 	if err := u.Add("x", RoleAdmin); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Add: %v", err)
 	}
-	if _, err := login(t, u, "root", password, here); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := logIn(t, u, "root", password, here); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a login that cannot be counted: %v", err)
 	}
 	u.path = path

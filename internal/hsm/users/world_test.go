@@ -53,7 +53,7 @@ func reopen(t *testing.T, u *Users) *Users {
 	return again
 }
 
-func login(t *testing.T, u *Users, name, pw string, from netip.Addr) (Account, error) {
+func logIn(t *testing.T, u *Users, name, pw string, from netip.Addr) (Account, error) {
 	t.Helper()
 	return u.AuthenticatePassword(t.Context(), name, []byte(pw), from)
 }

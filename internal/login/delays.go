@@ -1,13 +1,15 @@
-package users
+// Package login is what the logins of both appliances, the HSM's and the
+// gateway's, have in common and neither should have its own way of: how guessing
+// is slowed down, and which SSH public keys may open an account.
+package login
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-
-	"moongate/internal/hsm/object"
 )
 
 // How guessing is slowed down. Wrong passwords are counted for an account from
@@ -20,18 +22,28 @@ const (
 	firstDelay    = time.Second
 	maxDelay      = 15 * time.Minute
 	// patience is how long an attempt is kept waiting; one that would have to
-	// wait longer is refused unchecked (object.ErrDelayed).
+	// wait longer is refused unchecked (DelayedError).
 	patience = 4 * time.Second
 	// memory is how long a wrong password counts.
 	memory = 24 * time.Hour
 	// remembered bounds each table; the entry longest untouched goes first.
 	// Each costs whoever wants another one gone a slow derivation.
 	remembered = 8192
+	// maxName bounds what a stranger's name takes in memory, in bytes.
+	maxName = 64
 )
 
-// delays is in this process alone: a restart forgets it. The accounts' own
-// counts are on disk.
-type delays struct {
+// DelayedError refuses an attempt that would have to wait too long, without
+// looking at its password. It says nothing of whether there is such an account.
+type DelayedError struct{ Wait time.Duration }
+
+func (e *DelayedError) Error() string {
+	return fmt.Sprintf("too many wrong passwords from this address; wait %v", (e.Wait + time.Second - 1).Truncate(time.Second))
+}
+
+// Delays slow down who guesses passwords. They are in this process alone: a
+// restart forgets them. Make one with NewDelays.
+type Delays struct {
 	mu        sync.Mutex
 	pairs     *simplelru.LRU[pair, *guesses]         // guarded by mu
 	addresses *simplelru.LRU[netip.Prefix, *guesses] // guarded by mu
@@ -48,21 +60,22 @@ type guesses struct {
 	until    time.Time // no attempt before
 }
 
-func newDelays() *delays {
+// NewDelays returns delays of nobody yet.
+func NewDelays() *Delays {
 	pairs, err := simplelru.NewLRU[pair, *guesses](remembered, nil)
 	if err != nil {
-		panic("users: " + err.Error()) // the size is positive
+		panic("login: " + err.Error()) // the size is positive
 	}
 	addresses, err := simplelru.NewLRU[netip.Prefix, *guesses](remembered, nil)
 	if err != nil {
-		panic("users: " + err.Error())
+		panic("login: " + err.Error())
 	}
-	return &delays{pairs: pairs, addresses: addresses}
+	return &Delays{pairs: pairs, addresses: addresses}
 }
 
-// network is what one guesser has for nothing: an IPv4 address, or the /64
+// Network is what one guesser has for nothing: an IPv4 address, or the /64
 // that any IPv6 host chooses its addresses from.
-func network(from netip.Addr) netip.Prefix {
+func Network(from netip.Addr) netip.Prefix {
 	from = from.Unmap().WithZone("")
 	bits := 64
 	if from.Is4() {
@@ -75,20 +88,19 @@ func network(from netip.Addr) netip.Prefix {
 	return p
 }
 
-// clip bounds what a stranger's name takes in memory.
-func clip(name string) string { return name[:min(len(name), maxName+1)] }
+func clip(name string) string { return name[:min(len(name), maxName)] }
 
-// begin counts an attempt as a failure before it is looked at, and returns how
-// long it has to wait; or refuses it without counting it.
-func (d *delays) begin(name string, from netip.Addr, now time.Time) (time.Duration, error) {
+// Begin counts an attempt as a failure before it is looked at, and returns how
+// long it has to wait; or refuses it without counting it, by a *DelayedError.
+func (d *Delays) Begin(name string, from netip.Addr, now time.Time) (time.Duration, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	where := network(from)
+	where := Network(from)
 	p := entry(d.pairs, pair{clip(name), where}, now)
 	a := entry(d.addresses, where, now)
 	wait := max(0, p.until.Sub(now), a.until.Sub(now))
 	if wait > patience {
-		return 0, object.Errorf(object.ErrDelayed, "too many wrong passwords from this address; wait %v", (wait + time.Second - 1).Truncate(time.Second))
+		return 0, &DelayedError{wait}
 	}
 	at := now.Add(wait)
 	p.count(at, freeOfPair)
@@ -96,11 +108,11 @@ func (d *delays) begin(name string, from netip.Addr, now time.Time) (time.Durati
 	return wait, nil
 }
 
-// succeed takes back what begin counted, and all the earlier ones of the pair.
-func (d *delays) succeed(name string, from netip.Addr) {
+// Succeed takes back what Begin counted, and all the earlier ones of the pair.
+func (d *Delays) Succeed(name string, from netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	where := network(from)
+	where := Network(from)
 	d.pairs.Remove(pair{clip(name), where})
 	if a, ok := d.addresses.Get(where); ok && a.failures > 0 {
 		a.failures--
@@ -108,8 +120,8 @@ func (d *delays) succeed(name string, from netip.Addr) {
 	}
 }
 
-// forget drops the account's delays, and those of the addresses behind them.
-func (d *delays) forget(name string) {
+// Forget drops the account's delays, and those of the addresses behind them.
+func (d *Delays) Forget(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, p := range d.pairs.Keys() {
