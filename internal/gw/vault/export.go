@@ -1,0 +1,181 @@
+package vault
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"moongate/internal/passphrase"
+)
+
+// An export is three lines:
+//
+//	moongate vault export, version 1
+//	kdf DERIVATION
+//	vault BASE64
+//
+// The third is the files of the vault, sealed under what the derivation makes of
+// a passphrase, with the first two lines as context.
+const (
+	exportFirstLine = "moongate vault export, version 1\n"
+	kdfField        = "kdf "
+	vaultField      = "vault "
+
+	maxExport        = 64 << 10
+	minPassphrase    = 12
+	maxPassphrase    = 1024
+	exportPlainLimit = 2*(64+maxKeysOfFile*keyLineSize) + maxKeyring
+)
+
+// ErrPassphrase: the passphrase of an export is wrong, or the export was
+// changed; nobody can tell which.
+var ErrPassphrase = errors.New("the passphrase is wrong, or the export was changed")
+
+// exported is what an export seals: the texts of the files.
+type exported struct {
+	Master  []byte `json:"master_key"`
+	Keyring []byte `json:"keyring"`
+	Device  []byte `json:"device_key"`
+}
+
+func (e *exported) wipe() {
+	clear(e.Master)
+	clear(e.Device)
+}
+
+// Export writes all of the vault's keys into a text that a passphrase of 12 to
+// 1024 bytes opens: for a backup of the gateway. Whoever has both reads every
+// secret of every version of its configuration.
+func (v *Vault) Export(pass []byte) ([]byte, error) {
+	if len(pass) < minPassphrase || len(pass) > maxPassphrase {
+		return nil, fmt.Errorf("the passphrase has %d bytes; expected %d to %d", len(pass), minPassphrase, maxPassphrase)
+	}
+	v.change.Lock()
+	defer v.change.Unlock()
+	if err := v.withRing(func(*ring) error { return nil }); err != nil {
+		return nil, err
+	}
+	r, masters, err := readPair(v.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer wipe(masters)
+	defer r.wipe()
+	for i := range masters {
+		if masters[i].id == r.header.Master.ID {
+			return v.export(r, masters[i:i+1], pass)
+		}
+	}
+	return nil, errMaster
+}
+
+func (v *Vault) export(r *ring, m []namedKey, pass []byte) ([]byte, error) {
+	ringText, err := r.encode(&m[0].key)
+	if err != nil {
+		return nil, err
+	}
+	e := exported{encodeKeyFile(masterKind, m), ringText, encodeKeyFile(deviceKind, []namedKey{v.device.key})}
+	defer e.wipe()
+	plain, err := json.Marshal(&e)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the export: %w", err)
+	}
+	defer clear(plain)
+	kdf := passphrase.New(v.costs.export)
+	k := key(kdf.Derive(pass))
+	defer clear(k[:])
+	text := []byte(exportFirstLine + kdfField + kdf.String() + "\n")
+	body := seal(nil, &k, contextOf(string(text)), newSecretID(), plain)
+	text = base64.StdEncoding.AppendEncode(append(text, vaultField...), body)
+	return append(text, '\n'), nil
+}
+
+// Import makes a vault in a directory from an export. All of it is checked
+// before anything is made. A directory that is there and not empty is an error
+// that matches fs.ErrExist.
+func Import(dir string, text, pass []byte) error {
+	e, err := openExport(text, pass)
+	if err != nil {
+		return fmt.Errorf("importing a vault: %w", err)
+	}
+	defer e.wipe()
+	if err := e.check(); err != nil {
+		return fmt.Errorf("importing a vault: %w", err)
+	}
+	if err := publish(dir, map[string][]byte{masterFile: e.Master, keyringFile: e.Keyring, deviceFile: e.Device}); err != nil {
+		return fmt.Errorf("importing a vault into %s: %w", filepath.Clean(dir), err)
+	}
+	return nil
+}
+
+// parseExport reads an export's text without opening it; there is one encoding.
+// head is its first two lines.
+func parseExport(text []byte) (kdf passphrase.KDF, head, body []byte, err error) {
+	bad := errors.New("this is not the three lines of a vault's export")
+	if len(text) > maxExport {
+		return kdf, nil, nil, bad
+	}
+	rest, known := bytes.CutPrefix(text, []byte(exportFirstLine))
+	if !known && bytes.HasPrefix(text, []byte("moongate vault export, version ")) {
+		return kdf, nil, nil, errors.New("the export is of a version that is not known; run the version that wrote it, or a newer one")
+	}
+	rest, isKDF := bytes.CutPrefix(rest, []byte(kdfField))
+	kdfText, rest, isLine := bytes.Cut(rest, []byte("\n"))
+	rest, isVault := bytes.CutPrefix(rest, []byte(vaultField))
+	digits, isLast := bytes.CutSuffix(rest, []byte("\n"))
+	if !known || !isKDF || !isLine || !isVault || !isLast || bytes.ContainsAny(digits, "\r\n") {
+		return kdf, nil, nil, bad
+	}
+	if kdf, err = passphrase.Parse(string(kdfText)); err != nil {
+		return kdf, nil, nil, err
+	}
+	body, err = base64.StdEncoding.Strict().AppendDecode(nil, digits)
+	if err != nil || len(body) < overhead || len(body) > overhead+2*exportPlainLimit {
+		return kdf, nil, nil, bad
+	}
+	return kdf, text[:len(exportFirstLine)+len(kdfField)+len(kdfText)+1], body, nil
+}
+
+func openExport(text, pass []byte) (*exported, error) {
+	kdf, head, body, err := parseExport(text)
+	if err != nil {
+		return nil, err
+	}
+	k := key(kdf.Derive(pass))
+	defer clear(k[:])
+	plain, err := unseal(&k, contextOf(string(head)), body)
+	if err != nil {
+		return nil, ErrPassphrase
+	}
+	defer clear(plain)
+	dec := json.NewDecoder(bytes.NewReader(plain))
+	dec.DisallowUnknownFields()
+	var e exported
+	if err := dec.Decode(&e); err != nil {
+		return nil, errors.New("the export was made by a program that is not this one")
+	}
+	return &e, nil
+}
+
+// check opens the exported vault, as the one will be opened that is made of it.
+func (e *exported) check() error {
+	masters, err := decodeKeyFile(masterKind, e.Master)
+	if err != nil {
+		return fmt.Errorf("master key: %w", err)
+	}
+	defer wipe(masters)
+	device, err := decodeKeyFile(deviceKind, e.Device)
+	if err != nil || len(device) != 1 {
+		return errors.New("device key: it is not one key")
+	}
+	wipe(device)
+	r, err := openRing(e.Keyring, masters)
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	r.wipe()
+	return nil
+}
