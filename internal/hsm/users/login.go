@@ -11,7 +11,6 @@ import (
 
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
-	"moongate/internal/login"
 )
 
 // refuse says why somebody is not let in. All have one code; the reason is for
