@@ -81,6 +81,8 @@ var layers = map[string][]string{
 	// admin knows accounts as it is given them, not where they are kept.
 	"internal/gw/admin": {"internal/durable", "internal/login", "internal/passphrase"},
 	"internal/gw/jobs":  {"internal/durable"},
+	// backup knows files, and no gateway.
+	"internal/gw/backup": {"internal/durable", "internal/passphrase"},
 	"internal/gw/mgmt":  {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore"},
 	// config for its nodes and the schema, admin and jobs for words.
 	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane"},
