@@ -113,7 +113,7 @@ func (s *Snapshot) rule(e view) Rule {
 func networks(members []string) []netip.Prefix {
 	var list []netip.Prefix
 	for _, m := range members {
-		if m != "any" {
+		if m != anyWord {
 			list = append(list, must(parseNetwork(m)))
 		}
 	}

@@ -72,11 +72,26 @@ func read(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxSize+1))
 }
 
+// Compile makes the Snapshot of a tree at a time: it holds the tree against the
+// schema, and its parts against one another. An error is Problems, all that
+// could be found. The Snapshot shares nothing with the tree that could change.
+func Compile(root *Node, now time.Time) (*Snapshot, []Warning, error) {
+	snapshot, warnings, problems := compile(root, now)
+	if len(problems) > 0 {
+		return nil, warnings, problems
+	}
+	return snapshot, warnings, nil
+}
+
 func parse(data []byte, now time.Time) (*Snapshot, []Warning, Problems) {
 	root, problems := decode(data)
 	if len(problems) > 0 {
 		return nil, nil, problems
 	}
+	return compile(root, now)
+}
+
+func compile(root *Node, now time.Time) (*Snapshot, []Warning, Problems) {
 	if problems := validate(root); len(problems) > 0 {
 		return nil, nil, problems
 	}

@@ -10,12 +10,12 @@ import (
 
 // What a configuration may be, whatever its schema says.
 const (
-	maxSize     = 5 << 20 // bytes of text; the XML API takes no larger body
-	maxDepth    = 32      // elements within elements; the schema's deepest path has 11
-	maxChildren = 10_000  // of one element
-	maxElements = 100_000
-	maxName     = 64 // bytes of an element's or attribute's name
-	maxAttrs    = 8  // of one element
+	maxSize     = 64 << 20  // bytes of text
+	maxDepth    = 32        // elements within elements; the schema's deepest path has 12
+	maxChildren = 50_000    // of one element
+	maxElements = 1_000_000 // ten thousand rules of all their parts have half of that
+	maxName     = 64        // bytes of an element's or attribute's name
+	maxAttrs    = 8         // of one element
 )
 
 // Decode reads one XML document strictly: bounded in every direction, without
@@ -29,8 +29,12 @@ func Decode(data []byte) (*Node, error) {
 
 // decode returns a tree or problems, never both. Siblings of the same key are
 // collected; anything else ends the reading.
-func decode(data []byte) (*Node, Problems) {
-	d := decoder{xml: xml.NewDecoder(bytes.NewReader(data))}
+func decode(data []byte) (*Node, Problems) { return decodeIn(data, 0) }
+
+// decodeIn reads a document whose outermost elements, as many as hidden, are
+// not the administrator's: paths leave them out.
+func decodeIn(data []byte, hidden int) (*Node, Problems) {
+	d := decoder{xml: xml.NewDecoder(bytes.NewReader(data)), hidden: hidden}
 	if len(data) > maxSize {
 		d.refuse("the configuration is too large, expected at most %d bytes", maxSize)
 		return nil, d.problems
@@ -47,6 +51,7 @@ type decoder struct {
 	xml      *xml.Decoder
 	root     *Node
 	open     []*frame // the elements that are not closed yet, outermost first
+	hidden   int      // of those, how many no path begins with
 	elements int
 	problems Problems
 }
@@ -72,7 +77,7 @@ func (d *decoder) refuse(format string, args ...any) bool {
 // path is that of the innermost open element, "" outside of the root.
 func (d *decoder) path() string {
 	var b strings.Builder
-	for _, f := range d.open {
+	for _, f := range d.open[min(d.hidden, len(d.open)):] {
 		b.WriteString("/" + f.node.step().String())
 	}
 	return b.String()
@@ -125,7 +130,7 @@ func (d *decoder) start(t xml.StartElement) bool {
 		return d.refuse("an element's name is too long, got %s, expected at most %d bytes", shown(node.Name), maxName)
 	case len(d.open) == 0 && d.root != nil:
 		return d.refuse("data after the end of the configuration, got <%s>", node.Name)
-	case len(d.open) == maxDepth:
+	case len(d.open) == maxDepth+d.hidden:
 		return d.refuse("elements are nested too deep, expected at most %d", maxDepth)
 	case d.elements > maxElements:
 		return d.refuse("too many elements, expected at most %d", maxElements)

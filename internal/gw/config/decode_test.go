@@ -56,8 +56,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"member twice", "<config><member>x</member><member> x </member></config>", `/config/member: twice, got "x", the first is on line 1`},
 		{"two twice", "<config><a/><a/><b/><b/></config>", "/config/a: twice, the first is on line 1\n/config/b: twice, the first is on line 1"},
 		{"10,000 deep", "<config>" + strings.Repeat("<a>", 10_000), deep + `: elements are nested too deep, expected at most 32`},
-		{"many children", "<config>" + many(maxChildren+1, "<a%d/>") + "</config>", `/config: too many elements, expected at most 10000`},
-		{"large", "<config>" + strings.Repeat(" ", maxSize) + "</config>", `/: the configuration is too large, expected at most 5242880 bytes`},
+		{"many children", "<config>" + many(maxChildren+1, "<a%d/>") + "</config>", `/config: too many elements, expected at most 50000`},
+		{"large", "<config>" + strings.Repeat(" ", maxSize) + "</config>", `/: the configuration is too large, expected at most 67108864 bytes`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -76,7 +76,7 @@ func TestDecodeBoundsElements(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	b.WriteString("<config>")
-	for i := range 11 {
+	for i := range maxElements/maxChildren + 1 {
 		fmt.Fprintf(&b, "<a%d>", i)
 		for j := range maxChildren {
 			fmt.Fprintf(&b, "<b%d/>", j)
@@ -84,7 +84,7 @@ func TestDecodeBoundsElements(t *testing.T) {
 		fmt.Fprintf(&b, "</a%d>", i)
 	}
 	_, err := Decode([]byte(b.String()))
-	if err == nil || !strings.HasSuffix(err.Error(), ": too many elements, expected at most 100000") {
+	if err == nil || !strings.HasSuffix(err.Error(), ": too many elements, expected at most 1000000") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -46,7 +46,7 @@ reads it.
   that contradicts its certificate is refused.
 - Every problem is printed on a line of its own: file and line, path, what is
   wrong, what was found, what was expected.
-- The document has at most 5 MB, 32 levels and 100,000 elements; document types,
+- The document has at most 64 MB, 32 levels and 1,000,000 elements; document types,
   entities, processing instructions and namespaces are refused.
 
 What each element alone cannot show is checked too: no two listeners share a
@@ -95,13 +95,13 @@ func manualSections(b *strings.Builder, e *element, above string, local bool) {
 		if local {
 			b.WriteString(" Belongs to this device; a fleet does not share it.")
 		}
-		if e.state == awaited {
+		if e.state == Awaited {
 			b.WriteString(" Not supported yet: refused when set.\n")
 			return
 		}
 		b.WriteString("\n\n| path | meaning | values | absent | state |\n|---|---|---|---|---|\n")
 		if e.kind == isEntries {
-			manualEntry(b, e, "entry", obeyed)
+			manualEntry(b, e, "entry", Obeyed)
 			return
 		}
 		for _, c := range e.children {
@@ -117,7 +117,7 @@ func manualSections(b *strings.Builder, e *element, above string, local bool) {
 	}
 }
 
-func manualRow(b *strings.Builder, e *element, above string, state state) {
+func manualRow(b *strings.Builder, e *element, above string, state State) {
 	path := above + e.name
 	state = max(state, e.state)
 	values, absent := "", e.absent
@@ -147,7 +147,7 @@ func manualRow(b *strings.Builder, e *element, above string, state state) {
 }
 
 // manualEntry writes a list's rows, those of its entries.
-func manualEntry(b *strings.Builder, e *element, path string, state state) {
+func manualEntry(b *strings.Builder, e *element, path string, state State) {
 	absent := ""
 	if e.needed {
 		absent = "refused"
@@ -180,11 +180,13 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s must be there and has a default", path)
 		case e.choice && e.kind != isContainer:
 			t.Errorf("%s: a choice of values", path)
-		case e.value != nil && e.value.refers != "":
-			if steps, err := parsePath(e.value.refers); err != nil {
-				t.Errorf("%s refers to a path that is none: %v", path, err)
-			} else if list, err := resolve(steps); err != nil || list.row.kind != isEntries {
-				t.Errorf("%s refers to %s, which is no list", path, e.value.refers)
+		case e.value != nil:
+			for _, refers := range e.value.refers {
+				if steps, err := parsePath(refers); err != nil {
+					t.Errorf("%s refers to a path that is none: %v", path, err)
+				} else if list, err := resolve(steps); err != nil || list.row.kind != isEntries {
+					t.Errorf("%s refers to %s, which is no list", path, refers)
+				}
 			}
 		}
 		seen := make(map[string]bool)

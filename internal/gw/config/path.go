@@ -13,11 +13,7 @@ func (s step) String() string {
 	if s.name != entryName {
 		return s.name
 	}
-	quote := "'"
-	if strings.Contains(s.entry, quote) {
-		quote = `"` // an entry's name never holds both: nameProblem
-	}
-	return entryName + "[@name=" + quote + s.entry + quote + "]"
+	return entryName + "[@name=" + quoted(s.entry) + "]" // a name never holds both marks: nameProblem
 }
 
 // EntryStep is the path of an entry below its list, entry[@name='…'], for
@@ -56,6 +52,15 @@ func parsePath(path string) ([]step, error) {
 		return nil, fmt.Errorf("not a path, got %s, expected /config/…", shown(path))
 	}
 	return steps, nil
+}
+
+// mustPath is parsePath of a constant of ours.
+func mustPath(path string) []step {
+	steps, err := parsePath(path)
+	if err != nil {
+		panic("config: a path of ours is none: " + err.Error()) // any test finds it
+	}
+	return steps
 }
 
 // isElementName reports what the schema's names are made of.

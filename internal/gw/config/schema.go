@@ -9,7 +9,7 @@ type element struct {
 	name     string
 	help     string
 	kind     kind
-	state    state
+	state    State
 	value    *value     // of a leaf and of each member
 	key      *value     // of each entry's name
 	children []*element // of a container and of each entry
@@ -20,12 +20,16 @@ type element struct {
 	most     int    // entries that are obeyed yet; 0 for any number
 	local    bool   // belongs to one device, not to a fleet of them
 	title    string // begins a section of the manual
+
+	index       map[string]*element // the children by name
+	refersBelow bool                // it, or something below it, refers to an entry
+	secretBelow bool                // it, or something below it, is a value that is not shown
 }
 
 // attribute is a known attribute other than an entry's name.
 type attribute struct {
 	name, help string
-	state      state
+	state      State
 }
 
 type kind int
@@ -37,20 +41,20 @@ const (
 	isLeaf
 )
 
-// state says what the gateway does with an element.
-type state int
+// State says what the gateway does with an element.
+type State int
 
 const (
-	obeyed  state = iota
-	noted         // kept for people and other programs; changes nothing
-	awaited       // known, and refused because nothing obeys it yet
+	Obeyed  State = iota
+	Noted         // kept for people and other programs; changes nothing
+	Awaited       // known, and refused because nothing obeys it yet
 )
 
-func (s state) String() string {
+func (s State) String() string {
 	switch s {
-	case noted:
+	case Noted:
 		return "a note"
-	case awaited:
+	case Awaited:
 		return "not supported yet"
 	default:
 		return "obeyed"
@@ -84,9 +88,9 @@ func (e *element) or(absent string) *element { e.absent = absent; return e }
 
 func (e *element) need() *element { e.needed = true; return e }
 
-func (e *element) await() *element { e.state = awaited; return e }
+func (e *element) await() *element { e.state = Awaited; return e }
 
-func (e *element) note() *element { e.state = noted; return e }
+func (e *element) note() *element { e.state = Noted; return e }
 
 // own marks what belongs to one device.
 func (e *element) own() *element { e.local = true; return e }
@@ -94,13 +98,7 @@ func (e *element) own() *element { e.local = true; return e }
 func (e *element) section(title string) *element { e.title = title; return e }
 
 // child returns the row of a child, nil when there is none of that name.
-func (e *element) child(name string) *element {
-	i := slices.IndexFunc(e.children, func(c *element) bool { return c.name == name })
-	if i < 0 {
-		return nil
-	}
-	return e.children[i]
-}
+func (e *element) child(name string) *element { return e.index[name] }
 
 func (e *element) childNames() []string {
 	names := make([]string, len(e.children))
@@ -111,7 +109,37 @@ func (e *element) childNames() []string {
 }
 
 // schema is the whole table. Nothing writes to it.
-var schema = config()
+var schema = finished(config())
+
+// referredLists are the paths of the lists that values refer to.
+var referredLists = schema.referred(nil)
+
+// finished fills in what follows from the rest of a row.
+func finished(e *element) *element {
+	e.index = make(map[string]*element, len(e.children))
+	e.refersBelow = e.value != nil && len(e.value.refers) > 0
+	e.secretBelow = e.value != nil && e.value.masked
+	for _, c := range e.children {
+		e.index[c.name] = finished(c)
+		e.refersBelow = e.refersBelow || c.refersBelow
+		e.secretBelow = e.secretBelow || c.secretBelow
+	}
+	return e
+}
+
+func (e *element) referred(lists []string) []string {
+	if e.value != nil {
+		for _, list := range e.value.refers {
+			if !slices.Contains(lists, list) {
+				lists = append(lists, list)
+			}
+		}
+	}
+	for _, c := range e.children {
+		lists = c.referred(lists)
+	}
+	return lists
+}
 
 func config() *element {
 	root := container("config", "a gateway's configuration",
@@ -141,9 +169,9 @@ func config() *element {
 		),
 	)
 	root.attrs = []attribute{
-		{"version", "the release that the file was written for", noted},
-		{"detail-version", "the same with its patch level", noted},
-		{"urldb", "the URL database that the file was written with", noted},
+		{"version", "the release that the file was written for", Noted},
+		{"detail-version", "the same with its patch level", Noted},
+		{"urldb", "the URL database that the file was written with", Noted},
 	}
 	return root
 }

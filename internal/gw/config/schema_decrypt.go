@@ -82,7 +82,7 @@ func rulesTable() *element {
 		members("destination-hip", "the server's host information profile", text(63)).await(),
 		leaf("packet-broker-profile", "where decrypted traffic is copied to", objectName(63)).await(),
 	)
-	e.attrs = []attribute{{"uuid", "the rule's identity across renames", awaited}}
+	e.attrs = []attribute{{"uuid", "the rule's identity across renames", Awaited}}
 	return e
 }
 

@@ -48,8 +48,9 @@ func Set(root *Node, path string, values ...string) error {
 
 // target is what a path leads to: a row, or an entry of the row's list.
 type target struct {
-	row   *element
-	entry bool
+	row    *element
+	entry  bool
+	member bool // or a member of it
 }
 
 // resolve follows a path through the schema.
@@ -78,7 +79,7 @@ func resolve(steps []step) (target, error) {
 			}
 			t = target{row: row}
 		}
-		if t.row.state == awaited {
+		if t.row.state == Awaited {
 			return fail(depth, "not supported yet")
 		}
 	}

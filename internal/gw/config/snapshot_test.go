@@ -178,7 +178,7 @@ func TestLoad(t *testing.T) {
 		t.Skip("no sparse files here:", err)
 	}
 	_, _, err = Load(path)
-	if want := path + ":1: /: the configuration is too large, expected at most 5242880 bytes"; err == nil || err.Error() != want {
+	if want := path + ":1: /: the configuration is too large, expected at most 67108864 bytes"; err == nil || err.Error() != want {
 		t.Errorf("a terabyte: %v", err)
 	}
 }

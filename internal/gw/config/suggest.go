@@ -60,3 +60,7 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// Nearest returns the known name with the fewest edits from name, "" when none
+// is near: for errors about names that are not the schema's.
+func Nearest(name string, known []string) string { return nearest(name, known) }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Validate holds a tree against the schema: elements, values, and references
@@ -10,98 +11,123 @@ import (
 func Validate(root *Node) error { return validate(root).orNil() }
 
 func validate(root *Node) Problems {
-	v := validator{root: root, lists: make(map[string]nameList)}
-	path := "/" + root.step().String()
+	v := validator{names: listNames{root: root}, path: []*Node{root}}
 	if root.Name != schema.name {
-		v.add(root, path, "unknown element, got %s, expected %s", shown(root.Name), schema.name)
+		v.add(root, "", "unknown element, got %s, expected %s", shown(root.Name), schema.name)
 		return v.problems
 	}
-	v.element(root, schema, path)
+	v.element(root, target{row: schema})
 	return v.problems
 }
 
+// partial makes a validator of pieces that are merged below a path: it asks for
+// nothing that is not in them.
+func partial(prefix string) *validator { return &validator{partial: true, prefix: prefix} }
+
 type validator struct {
-	root     *Node
-	lists    map[string]nameList // what references name, by the list's path, as they are asked for
+	names    listNames // what references may name
+	partial  bool      // nothing must be there, and no reference is followed
+	prefix   string    // the path that path begins at
+	path     []*Node   // from the root, or the piece, to the node that is looked at
 	problems Problems
 }
 
-func (v *validator) add(n *Node, path, format string, args ...any) {
-	v.problems.add(n.Line, path, format, args...)
-}
-
-// element validates a node that e is the row of.
-func (v *validator) element(n *Node, e *element, path string) {
-	if e.state == awaited {
-		v.add(n, path, "not supported yet")
+// add reports a problem of the node that is looked at, or of what follows it.
+func (v *validator) add(n *Node, suffix, format string, args ...any) {
+	if v.problems.full() {
 		return
 	}
-	if e.kind == isEntries {
-		v.attributes(n, nil, path) // e.attrs are its entries'
-	} else {
-		v.attributes(n, e.attrs, path)
+	var b strings.Builder
+	b.WriteString(v.prefix)
+	for _, above := range v.path {
+		b.WriteString("/" + above.step().String())
 	}
-	if e.kind == isLeaf {
-		v.leaf(n, e, path)
+	v.problems.add(n.Line, b.String()+suffix, format, args...)
+}
+
+// element validates the node that is looked at, which at is the row of.
+func (v *validator) element(n *Node, at target) {
+	e := at.row
+	if e.state == Awaited {
+		v.add(n, "", "not supported yet")
+		return
+	}
+	switch {
+	case at.member || at.list():
+		v.attributes(n, nil) // e.attrs are its entries'
+	default:
+		v.attributes(n, e.attrs)
+	}
+	if at.member || e.kind == isLeaf {
+		v.value(n, e.value)
 		return
 	}
 	if n.Text != "" {
-		v.add(n, path, "text where elements are expected") // not repeated: it may be a secret
+		v.add(n, "", "text where elements are expected") // not repeated: it may be a secret
 		return
 	}
-	switch e.kind {
-	case isContainer:
-		v.container(n, e, path)
-	case isEntries:
-		v.entries(n, e, path)
-	case isMembers:
-		v.members(n, e, path)
+	v.children(n, at)
+	switch {
+	case at.list():
+		v.list(n, e)
+	case e.kind == isMembers:
+		v.members(n, e)
+	default:
+		v.container(n, e)
 	}
 }
 
-func (v *validator) attributes(n *Node, known []attribute, path string) {
+func (v *validator) attributes(n *Node, known []attribute) {
 	for _, a := range n.Attrs {
 		i := slices.IndexFunc(known, func(k attribute) bool { return k.name == a.Name })
 		switch {
 		case i < 0:
-			v.add(n, path+"/@"+a.Name, "unknown attribute")
-		case known[i].state == awaited:
-			v.add(n, path+"/@"+a.Name, "not supported yet")
+			v.add(n, "/@"+a.Name, "unknown attribute")
+		case known[i].state == Awaited:
+			v.add(n, "/@"+a.Name, "not supported yet")
+		case v.partial && !isText(a.Value):
+			v.add(n, "/@"+a.Name, "a character that XML cannot hold")
 		}
 	}
 }
 
-func (v *validator) leaf(n *Node, e *element, path string) {
+// value validates a leaf or a member.
+func (v *validator) value(n *Node, want *value) {
 	if len(n.Children) > 0 {
-		v.add(n, path, "elements where a value is expected, got <%s>, expected %s", n.Children[0].Name, e.value.doc)
+		v.add(n, "", "elements where a value is expected, got <%s>, expected %s", n.Children[0].Name, want.doc)
 		return
 	}
-	v.value(n, e.value, path)
-}
-
-func (v *validator) value(n *Node, want *value, path string) {
-	if problem := want.problem(n.Text); problem != "" {
-		v.add(n, path, "%s", problem)
+	text := n.Text
+	if v.partial {
+		text = trimmed(text)
+		if !isText(text) {
+			v.add(n, "", "a character that XML cannot hold")
+			return
+		}
+	}
+	if problem := want.problem(text); problem != "" {
+		v.add(n, "", "%s", problem)
 		return
 	}
-	if want.refers != "" {
-		v.reference(n, want.refers, path)
+	if len(want.refers) > 0 && !v.partial {
+		v.reference(n, want)
 	}
 }
 
-// reference requires that the list has an entry of the name that n holds.
-func (v *validator) reference(n *Node, list, path string) {
-	names, known := v.lists[list]
-	if !known {
-		names = entryNames(v.root, list)
-		v.lists[list] = names
+// reference requires that a list has an entry of the name that n holds.
+func (v *validator) reference(n *Node, want *value) {
+	if slices.Contains(want.words, n.Text) || v.names.meant(want, n.Text) != "" {
+		return
 	}
-	switch {
-	case names.has[n.Text]:
-	case len(names.inOrder) == 0:
-		v.add(n, path, "no such entry, got %s, expected one of %s, which has none", shown(n.Text), list)
-	default:
-		v.add(n, path, "no such entry, got %s, expected one of %s: %s", shown(n.Text), list, oneOf(names.inOrder))
+	known := slices.Clone(want.words)
+	for _, list := range want.refers {
+		known = append(known, v.names.of(list).inOrder...)
+	}
+	lists := oneOf(want.refers)
+	if len(known) == 0 {
+		v.add(n, "", "no such entry, got %s, expected one of %s, which has none", shown(n.Text), lists)
+	} else {
+		v.add(n, "", "no such entry, got %s, expected one of %s: %s", shown(n.Text), lists, oneOf(known))
 	}
 }
 
@@ -113,12 +139,8 @@ type nameList struct {
 
 // entryNames reads the list at an absolute path.
 func entryNames(root *Node, list string) nameList {
-	steps, err := parsePath(list)
-	if err != nil {
-		panic("config: the schema refers to a list by a path that is none: " + err.Error()) // a constant of ours
-	}
 	names := nameList{has: make(map[string]bool)}
-	found := root.find(steps[1:])
+	found := listAt(root, list)
 	if found == nil {
 		return names
 	}
@@ -131,27 +153,48 @@ func entryNames(root *Node, list string) nameList {
 	return names
 }
 
-// container validates the children that are there, and looks for those that
-// must be. It is also what is inside an entry.
-func (v *validator) container(n *Node, e *element, path string) {
+// children validates what is in a node by itself.
+func (v *validator) children(n *Node, at target) {
 	for _, c := range n.Children {
 		if v.problems.full() {
 			return
 		}
-		below := path + "/" + c.step().String()
-		if row := e.child(c.Name); row != nil {
-			v.element(c, row, below)
-		} else {
-			v.add(c, below, "%s", e.unknown(c.Name))
-		}
+		v.path = append(v.path, c)
+		v.child(c, at)
+		v.path = v.path[:len(v.path)-1]
 	}
+}
+
+func (v *validator) child(c *Node, at target) {
+	switch {
+	case at.list() && c.Name != entryName:
+		v.add(c, "", "unknown element, got %s, expected <entry name=\"…\">", shown(c.Name))
+		return
+	case at.list():
+		if problem := entryProblem(at.row, c.Entry); problem != "" {
+			v.add(c, "/@name", "%s", problem)
+		}
+	case at.row.kind == isMembers && !at.entry && c.Name != memberName:
+		v.add(c, "", "unknown element, got %s, expected <member>", shown(c.Name))
+		return
+	}
+	next, wrong := at.next(c.Name, nil)
+	if wrong != "" {
+		v.add(c, "", "%s", wrong)
+		return
+	}
+	v.element(c, next)
+}
+
+// container looks for what must be there. It is also what is inside an entry.
+func (v *validator) container(n *Node, e *element) {
 	for _, row := range e.children {
-		if row.needed && n.child(row.name) == nil {
-			v.add(n, path+"/"+row.name, "missing, expected %s", row.expected())
+		if row.needed && !v.partial && n.child(row.name) == nil {
+			v.add(n, "/"+row.name, "missing, expected %s", row.expected())
 		}
 	}
 	if e.choice && len(n.Children) > 1 {
-		v.add(n, path, "a choice, got both %s and %s, expected %s",
+		v.add(n, "", "a choice, got both %s and %s, expected %s",
 			n.Children[0].Name, n.Children[1].Name, oneOf(e.childNames()))
 	}
 }
@@ -175,55 +218,21 @@ func (e *element) expected() string {
 	}
 }
 
-func (v *validator) entries(n *Node, e *element, path string) {
-	for _, c := range n.Children {
-		if v.problems.full() {
-			return
-		}
-		below := path + "/" + c.step().String()
-		if c.Name != entryName {
-			v.add(c, below, "unknown element, got %s, expected <entry name=\"…\">", shown(c.Name))
-			continue
-		}
-		if problem := e.key.problem(c.Entry); problem != "" {
-			v.add(c, below+"/@name", "%s", problem)
-		}
-		v.attributes(c, e.attrs, below)
-		if c.Text != "" {
-			v.add(c, below, "text where elements are expected")
-			continue
-		}
-		v.container(c, e, below)
-	}
+func (v *validator) list(n *Node, e *element) {
 	switch count := len(n.Children); {
 	case e.most > 0 && count > e.most:
-		v.add(n, path, "not supported yet, got %d entries, expected at most %d", count, e.most)
-	case e.needed && count == 0:
-		v.add(n, path, "empty, expected an entry")
+		v.add(n, "", "not supported yet, got %d entries, expected at most %d", count, e.most)
+	case e.needed && count == 0 && !v.partial:
+		v.add(n, "", "empty, expected an entry")
 	}
 }
 
-func (v *validator) members(n *Node, e *element, path string) {
+func (v *validator) members(n *Node, e *element) {
 	if len(n.Children) == 0 {
 		// Whoever empties a rule's source hardly means any.
-		v.add(n, path, "empty, expected a member, or no %s", e.name)
+		v.add(n, "", "empty, expected a member, or no %s", e.name)
 	}
-	for _, c := range n.Children {
-		if v.problems.full() {
-			return
-		}
-		below := path + "/" + c.step().String()
-		switch {
-		case c.Name != memberName:
-			v.add(c, below, "unknown element, got %s, expected <member>", shown(c.Name))
-		case len(c.Children) > 0:
-			v.add(c, below, "elements where a value is expected, got <%s>, expected %s", c.Children[0].Name, e.value.doc)
-		default:
-			v.attributes(c, nil, below)
-			v.value(c, e.value, below)
-			if c.Text == "any" && len(n.Children) > 1 {
-				v.add(n, path, "any beside other members, expected it alone")
-			}
-		}
+	if len(n.Children) > 1 && slices.ContainsFunc(n.Children, func(c *Node) bool { return c.Text == anyWord }) {
+		v.add(n, "", "any beside other members, expected it alone")
 	}
 }

@@ -17,7 +17,9 @@ type value struct {
 	words  []string          // the choices of an enumeration, for a suggestion
 	later  func(string) bool // values that are known and that nothing obeys yet
 	unmet  string            // those values in the manual
-	refers string            // the list, by path, that must have an entry of that name
+	closed bool              // there are no values but words
+	refers []string          // the lists, by path; an entry of that name is meant of the first that has one
+	masked bool              // it is not shown
 	secret bool              // an error must not repeat the value
 }
 
@@ -54,8 +56,8 @@ func finder(wrong string, accepts func(string) bool) func(string) string {
 func oneWord(words ...string) *value {
 	return &value{
 		doc:   oneOf(words),
-		words: words,
-		find:  finder("not one of the choices", func(s string) bool { return slices.Contains(words, s) }),
+		words: words, closed: true,
+		find: finder("not one of the choices", func(s string) bool { return slices.Contains(words, s) }),
 	}
 }
 
@@ -190,7 +192,7 @@ func network() *value {
 	return &value{
 		doc: "any, an address or a network such as 10.0.0.0/8",
 		find: func(s string) string {
-			if s == "any" {
+			if s == anyWord {
 				return ""
 			}
 			_, wrong := parseNetwork(s)
@@ -232,14 +234,17 @@ func certificates() *value {
 	}
 }
 
-// nameIn is the name of an entry of another list.
-func nameIn(list string) *value {
+// nameIn is the name of an entry of another list, or of one of several.
+func nameIn(lists ...string) *value {
 	return &value{
-		doc:    "the name of an entry of " + list,
-		refers: list,
+		doc:    "the name of an entry of " + oneOf(lists),
+		refers: lists,
 		find:   finder("no name", func(s string) bool { return s != "" }),
 	}
 }
+
+// anyWord is the member that means every value.
+const anyWord = "any"
 
 // address parses an address as an administrator writes it: without a zone, an
 // IPv4 address not as IPv6.
