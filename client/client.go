@@ -58,7 +58,9 @@ type loginRequest struct {
 	stale *session
 	// password is used instead of the one before; nil keeps that.
 	password func() ([]byte, error)
-	result   chan<- error // buffered
+	// drop ends the connection first.
+	drop   bool
+	result chan<- error // buffered
 }
 
 // Open starts a Client and returns at once: the connection is made in the
@@ -134,6 +136,15 @@ func (c *Client) Ready(ctx context.Context) error {
 // too, unless it is refused while a session stands: that session goes on.
 func (c *Client) Relogin(ctx context.Context, password func() ([]byte, error)) error {
 	return c.requestLogin(loginRequest{ctx: ctx, password: password})
+}
+
+// Reset ends the connection, and with it every session on the HSM, connects
+// again and logs in with the password in use, and waits for the outcome. Calls
+// in flight are repeated on the new connection as after any loss of one. When
+// the attempt fails the error says at which stage, and more are made in the
+// background. A password that was refused before is not sent again.
+func (c *Client) Reset(ctx context.Context) error {
+	return c.requestLogin(loginRequest{ctx: ctx, drop: true})
 }
 
 func (c *Client) requestLogin(r loginRequest) error {

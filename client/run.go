@@ -20,7 +20,7 @@ const (
 func (c *Client) run() {
 	password := c.config.Password
 	backoff := minBackoff
-	var asked *loginRequest // a Relogin that the attempt is for
+	var asked *loginRequest // a Relogin or Reset that the attempt is for
 	for {
 		if asked != nil && asked.password != nil {
 			password = asked.password
@@ -33,10 +33,11 @@ func (c *Client) run() {
 		}
 		if asked != nil {
 			asked.result <- err
+			asked = nil
 		}
 		if err == nil {
 			began := time.Now()
-			password, err = c.serve(l, password)
+			password, asked, err = c.serve(l, password)
 			c.ready.Store(nil)
 			l.close(err)
 			c.down(err)
@@ -47,6 +48,9 @@ func (c *Client) run() {
 		if c.ctx.Err() != nil {
 			c.down(ErrClosed)
 			return
+		}
+		if asked != nil {
+			continue // a Reset does not wait
 		}
 		asked = c.rest(err, backoff)
 		if c.ctx.Err() != nil {
@@ -133,9 +137,12 @@ func logInAs(ctx context.Context, l *link, s *session, config *Config, password 
 
 func ignore(Stage, string) {}
 
-// serve watches over a link until it breaks. It returns the password that is
-// in use by then and why the link ended.
-func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte, error), error) {
+// errReset is why a link ended of which Reset was asked.
+var errReset = errors.New("the connection was ended, to be made anew")
+
+// serve watches over a link until it breaks, or a Reset ends it. It returns
+// the password that is in use by then, the Reset, and why the link ended.
+func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte, error), *loginRequest, error) {
 	tick := time.NewTicker(c.config.KeepAlive)
 	defer tick.Stop()
 	audit := time.NewTicker(c.config.CheckpointInterval)
@@ -144,14 +151,14 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 	for {
 		select {
 		case <-c.ctx.Done():
-			return password, ErrClosed
+			return password, nil, ErrClosed
 		case <-l.done:
-			return password, stageError(StageRequest, fmt.Errorf("%w: %w", errLost, l.failure()))
+			return password, nil, stageError(StageRequest, fmt.Errorf("%w: %w", errLost, l.failure()))
 		case <-tick.C:
 			now := l.heard.Load()
 			if now == heard {
 				if err := l.ping(c.ctx, c.config.KeepAlive); err != nil {
-					return password, stageError(StageRequest, fmt.Errorf("%w: asking whether the HSM is there: %w", errLost, err))
+					return password, nil, stageError(StageRequest, fmt.Errorf("%w: asking whether the HSM is there: %w", errLost, err))
 				}
 			}
 			heard = l.heard.Load()
@@ -159,9 +166,12 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 			// An HSM that is too busy to answer is asked again; any other trouble
 			// ends the link, and the next one begins with the check.
 			if err := c.audit(l); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				return password, err
+				return password, nil, err
 			}
 		case r := <-c.logins:
+			if r.drop {
+				return password, &r, stageError(StageRequest, errReset)
+			}
 			old := l.session.Load()
 			if r.stale != nil && r.stale != old {
 				r.result <- nil // somebody was first
@@ -183,7 +193,7 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 				c.ready.Store(nil)
 				c.down(err)
 				r.result <- err
-				return password, err
+				return password, nil, err
 			}
 			r.result <- err
 			if err == nil {
@@ -225,7 +235,8 @@ func (c *Client) down(err error) {
 }
 
 // rest waits until the next attempt is due: for the backoff, half of it at
-// random, or after a refused password for ever. A Relogin ends it.
+// random, or after a refused password for ever. A Relogin ends it, and so does
+// a Reset, but for a refused password.
 func (c *Client) rest(err error, backoff time.Duration) *loginRequest {
 	var due <-chan time.Time
 	if !isCredential(err) {
@@ -243,6 +254,10 @@ func (c *Client) rest(err error, backoff time.Duration) *loginRequest {
 			if r.stale != nil {
 				// The link that it was about is gone; the next one logs in.
 				r.result <- nil
+				continue
+			}
+			if r.drop && isCredential(err) {
+				r.result <- err
 				continue
 			}
 			return &r

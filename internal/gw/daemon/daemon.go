@@ -4,24 +4,19 @@ package daemon
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/netip"
 	"path/filepath"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"moongate/internal/durable"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/flow"
 	"moongate/internal/gw/flowlog"
-	"moongate/internal/gw/intercept"
 	"moongate/internal/gw/keys"
+	"moongate/internal/gw/plane"
 	"moongate/internal/harden"
 )
 
@@ -49,13 +44,20 @@ func Check(path string) ([]string, error) {
 	if err != nil {
 		return list, err
 	}
-	plane, err := compile(snapshot, noHSM{})
+	if len(snapshot.Forward)+len(snapshot.Inbound) == 0 {
+		return list, errNoListener
+	}
+	p, err := plane.New(plane.Options{Sink: discard{}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return list, err
 	}
-	plane.close()
-	return list, nil
+	return list, p.Check(snapshot)
 }
+
+// discard is the sink of a data plane that takes no connections.
+type discard struct{}
+
+func (discard) Write(*flow.Record) {}
 
 // Run runs a gateway until ctx is done: then it takes no more connections and
 // lets those under way end.
@@ -79,16 +81,9 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	provider, closeLink, err := openProvider(ctx, snapshot, files, opts)
-	if err != nil {
-		return err
+	if len(snapshot.Forward)+len(snapshot.Inbound) == 0 {
+		return errNoListener
 	}
-	defer closeLink()
-	plane, err := compile(snapshot, provider)
-	if err != nil {
-		return err
-	}
-	defer plane.close()
 	if err := durable.Mkdir(files.Log()); err != nil {
 		return err
 	}
@@ -96,117 +91,50 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, snapshot, plane, log, opts)
+	err = serve(ctx, snapshot, files, log, opts)
 	return errors.Join(err, log.Close())
 }
+
+var errNoListener = errors.New("the configuration has no listener: set deviceconfig/setting/proxy/forward or inbound")
 
 // firstLogin is how long a start waits for the HSM, so that the first clients
 // find it there. A gateway whose HSM is away starts all the same.
 const firstLogin = 3 * time.Second
 
-// openProvider returns where private keys are, and what ends that.
-func openProvider(ctx context.Context, s *config.Snapshot, files Files, opts Options) (keys.Provider, func(), error) {
-	if s.HSM == nil {
-		return noHSM{}, func() {}, nil
-	}
-	c, err := link(s.HSM, files, opts.Version, opts.Logger)
+// serve makes the data plane of a snapshot and runs it until ctx is done.
+func serve(ctx context.Context, s *config.Snapshot, files Files, log *flowlog.Log, opts Options) error {
+	p, err := plane.New(plane.Options{
+		OpenHSM: func(server *config.HSMServer) (keys.Link, error) {
+			c, err := link(server, files, opts.Version, opts.Logger)
+			if err != nil {
+				return nil, err
+			}
+			return keys.Network(c), nil
+		},
+		Sink: log, Logger: opts.Logger, Listen: opts.Listen,
+	})
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	first, cancel := context.WithTimeout(ctx, firstLogin)
-	defer cancel()
-	if err := c.Ready(first); err != nil && ctx.Err() == nil {
-		opts.Logger.Warn("starting without the HSM: what needs a key fails until it is there", "cause", err)
+	next, err := p.Prepare(s)
+	if err != nil {
+		return errors.Join(err, p.Close())
 	}
-	return keys.Network(c), func() {
-		if err := c.Close(); err != nil {
-			opts.Logger.Warn("closing the link to the HSM", "err", err)
-		}
-	}, nil
-}
-
-// noHSM is the provider of a configuration without an HSM.
-type noHSM struct{}
-
-func (noHSM) Key(context.Context, crypto.PublicKey) (keys.Key, error) {
-	return nil, fmt.Errorf("%w: %s", keys.ErrUnavailable, noHSM{}.Status().Cause)
-}
-
-func (noHSM) Status() keys.Status {
-	return keys.Status{Stage: "name", Cause: "no HSM is configured: deviceconfig/system/hsm-settings/provider names none"}
-}
-
-// serve opens every listener, then serves them all until ctx is done.
-func serve(ctx context.Context, s *config.Snapshot, p *plane, log *flowlog.Log, opts Options) error {
-	var all services
-	defer all.close()
-	for _, l := range s.Forward {
-		proxy, err := intercept.NewProxy(dataPlane(p.forward, log, opts))
-		if err == nil {
-			err = all.open(listenAddress(l.Listen, opts.Listen), proxy.Serve)
-		}
-		if err != nil {
-			return fmt.Errorf("forward listener %s: %w", l.Name, err)
+	next.Apply()
+	if s.HSM != nil {
+		first, cancel := context.WithTimeout(ctx, firstLogin)
+		defer cancel()
+		if err := p.HSM().Ready(first); err != nil && ctx.Err() == nil {
+			opts.Logger.Warn("starting without the HSM: what needs a key fails until it is there", "cause", err)
 		}
 	}
-	for _, l := range s.Inbound {
-		gate, err := intercept.NewGate(dataPlane(p.inbound[l.Name], log, opts))
-		if err == nil {
-			err = all.open(listenAddress(l.Listen, opts.Listen), gate.Serve)
-		}
-		if err != nil {
-			return fmt.Errorf("inbound listener %s: %w", l.Name, err)
-		}
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	var addresses []string
-	for _, sv := range all {
-		addresses = append(addresses, sv.listener.Addr().String())
-		group.Go(func() error { return sv.serve(ctx, sv.listener) })
-	}
+	addresses := p.Addresses()
 	opts.Logger.Info("gateway ready", "version", opts.Version, "listen", addresses)
 	if opts.Ready != nil {
 		opts.Ready(addresses)
 	}
 	started := time.Now()
-	err := group.Wait()
+	err = p.Run(ctx)
 	opts.Logger.Info("gateway stopped", "after", time.Since(started).Round(time.Second))
 	return err
-}
-
-// services are listeners with what serves them.
-type services []service
-
-type service struct {
-	listener net.Listener
-	serve    func(context.Context, net.Listener) error
-}
-
-func (all *services) open(address string, serve func(context.Context, net.Listener) error) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	*all = append(*all, service{listener, serve})
-	return nil
-}
-
-func (all services) close() {
-	for _, sv := range all {
-		sv.listener.Close()
-	}
-}
-
-func dataPlane(rt *intercept.Runtime, log *flowlog.Log, opts Options) intercept.Options {
-	runtime := new(atomic.Pointer[intercept.Runtime])
-	runtime.Store(rt)
-	return intercept.Options{Runtime: runtime, Sink: log, Log: opts.Logger}
-}
-
-// listenAddress is where a listener is opened.
-func listenAddress(configured netip.AddrPort, instead string) string {
-	if instead == "" {
-		return configured.String()
-	}
-	return net.JoinHostPort(instead, fmt.Sprint(configured.Port()))
 }

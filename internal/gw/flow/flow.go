@@ -167,6 +167,19 @@ func FailureOf(err error, otherwise Stage) *Failure {
 	return &Failure{Stage: otherwise, Alert: AlertInternalError, Err: err}
 }
 
+// ErrUnavailable is wrapped by the Failure of a flow whose private key is out
+// of reach: its provider does not answer, or does not let the gateway in. A key
+// that the provider has not got is another matter.
+var ErrUnavailable = errors.New("key provider unavailable")
+
+// Bypass is why a flow that a rule has decrypted was relayed undecrypted.
+type Bypass string
+
+const (
+	BypassHSM     Bypass = "hsm-unavailable"     // its key was out of reach
+	BypassVersion Bypass = "unsupported-version" // a side speaks no version of the profile's
+)
+
 // Sink takes the record of a flow that ended. It must not block the caller for
 // long, and may be called from many goroutines.
 type Sink interface {
@@ -186,6 +199,7 @@ type Record struct {
 	Action    string    `json:"action"` // decrypt, no-decrypt, block, plain
 	Rule      string    `json:"rule"`
 	Reason    string    `json:"reason"`
+	Bypass    Bypass    `json:"bypass,omitempty"` // set: not decrypted, although the rule says so
 	ClientLeg *Leg      `json:"client_leg,omitempty"`
 	ServerLeg *Leg      `json:"server_leg,omitempty"`
 

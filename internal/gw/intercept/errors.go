@@ -88,9 +88,15 @@ func serverFailure(err error, server string) *flow.Failure {
 	if alert, ok := remoteAlert(err); ok {
 		f.Alert = alert
 		f.Err = fmt.Errorf("server %s ended the handshake: %w", server, tls.AlertError(alert))
+		if isVersionRefusal(err) {
+			f.Err = versionError{f.Err}
+		}
 		return f
 	}
 	switch {
+	case isVersionRefusal(err):
+		f.Alert = alertProtocolVersion
+		f.Err = versionError{fmt.Errorf("server %s knows no version that the profile allows: %w", server, err)}
 	case errors.Is(err, errClientCertificate):
 		f.Err = fmt.Errorf("server %s %w", server, errClientCertificate)
 	case isTimeout(err):

@@ -69,14 +69,17 @@ func (w *idleWatch) stop() {
 // moved is the number of bytes that a connection has received, and that its
 // peer has acknowledged; not known where the system does not tell.
 func moved(c *net.TCPConn) (uint64, bool) {
+	received, acked, known := counters(c)
+	return received + acked, known
+}
+
+func counters(c *net.TCPConn) (received, acked uint64, known bool) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, false
+		return 0, 0, false
 	}
-	var n uint64
-	var known bool
-	if err := raw.Control(func(fd uintptr) { n, known = bytesMoved(int(fd)) }); err != nil {
-		return 0, false
+	if err := raw.Control(func(fd uintptr) { received, acked, known = bytesMoved(int(fd)) }); err != nil {
+		return 0, 0, false
 	}
-	return n, known
+	return received, acked, known
 }

@@ -19,6 +19,7 @@ type Gate struct {
 	*core
 	counter counter
 	flows   sync.WaitGroup
+	retired retirement
 }
 
 // NewGate checks the wiring. The Gate does nothing until Serve.
@@ -30,8 +31,12 @@ func NewGate(o Options) (*Gate, error) {
 	if _, err := ParseTarget(o.Runtime.Load().Server); err != nil {
 		return nil, fmt.Errorf("intercept: protected server %q: %w", o.Runtime.Load().Server, err)
 	}
-	return &Gate{core: c}, nil
+	return &Gate{core: c, retired: newRetirement()}, nil
 }
+
+// Retire ends Serve early: the listener is closed, and the flows under way end
+// in their own time, until Serve's context is done.
+func (g *Gate) Retire() { g.retired.retire() }
 
 // Serve takes connections until ctx is done; then it closes the listener, lets
 // the flows under way end in the time of Limits.Drain, and ends the others. It
@@ -40,7 +45,9 @@ func NewGate(o Options) (*Gate, error) {
 func (g *Gate) Serve(ctx context.Context, listener net.Listener) error {
 	flows, endFlows := context.WithCancel(context.WithoutCancel(ctx))
 	defer endFlows()
-	stopClosing := context.AfterFunc(ctx, func() { listener.Close() })
+	accept, endAccept := g.retired.context(ctx)
+	defer endAccept()
+	stopClosing := context.AfterFunc(accept, func() { listener.Close() })
 	defer stopClosing()
 	accepting := &countingListener{
 		Listener: listener,
@@ -49,10 +56,16 @@ func (g *Gate) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	err := g.accept(flows, accepting)
 	listener.Close()
-	drain := time.AfterFunc(g.options.Runtime.Load().Limits.withDefaults().Drain, endFlows)
-	defer drain.Stop()
+	var failure error
+	if accept.Err() == nil {
+		failure = err
+	}
+	drain, cancel := drainAfter(ctx, g.options.Runtime.Load().Limits.withDefaults().Drain, failure)
+	defer cancel()
+	stopDrain := context.AfterFunc(drain, endFlows)
+	defer stopDrain()
 	g.flows.Wait()
-	if ctx.Err() != nil && isClosed(err) {
+	if accept.Err() != nil && isClosed(err) {
 		return nil
 	}
 	return fmt.Errorf("accepting inbound clients: %w", err)

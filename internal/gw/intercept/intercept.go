@@ -133,6 +133,12 @@ type Options struct {
 	Runtime *atomic.Pointer[Runtime]
 	Sink    flow.Sink
 	Log     *slog.Logger
+	// Table holds the flows under way, those of other listeners too; nil is
+	// one of its own.
+	Table *Table
+	// Decided hears of each flow's decision, once it is final; nil is nobody.
+	// It must not wait.
+	Decided func(flow.Kind, *policy.Decision)
 	// Resolver finds servers' addresses; nil is the system's.
 	Resolver *net.Resolver
 }

@@ -83,6 +83,7 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, s *session) (f *
 	s.target = target
 	s.record.Target = target.String()
 	s.record.Action, s.record.Reason = actionPlain, "plain HTTP"
+	s.publish()
 	s.life.add(s.client)
 	stopWatch := s.watchIdle()
 	defer stopWatch()

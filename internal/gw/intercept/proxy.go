@@ -21,6 +21,7 @@ type Proxy struct {
 	counter counter
 	flows   group // handlers; net/http forgets those with a tunnel
 	plain   atomic.Pointer[plainClient]
+	retired retirement
 }
 
 // NewProxy checks the wiring. The Proxy does nothing until Serve.
@@ -35,8 +36,12 @@ func NewProxy(o Options) (*Proxy, error) {
 	case rt.Certifier == nil || rt.Verifier == nil:
 		return nil, errors.New("intercept: a proxy needs a certifier and a verifier")
 	}
-	return &Proxy{core: c}, nil
+	return &Proxy{core: c, retired: newRetirement()}, nil
 }
+
+// Retire ends Serve early: the listener is closed, and the flows under way end
+// in their own time, until Serve's context is done.
+func (p *Proxy) Retire() { p.retired.retire() }
 
 // Stats returns how many clients there are.
 func (p *Proxy) Stats() Stats { return p.counter.stats() }
@@ -80,9 +85,10 @@ func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
 	case err := <-served:
 		failure = fmt.Errorf("accepting proxy clients: %w", err)
 		served <- err
+	case <-p.retired.done:
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.Drain)
+	drain, cancel := drainAfter(ctx, limits.Drain, failure)
 	defer cancel()
 	p.drain(drain, server, endFlows)
 	<-served
@@ -197,6 +203,7 @@ func (p *Proxy) open(r *http.Request, s *session) *flow.Failure {
 		return requestFailure(fmt.Errorf("CONNECT %.300q: %w", r.RequestURI, err))
 	}
 	s.target, s.record.Target = target, target.String()
+	s.publish()
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Content-Length") != "" {
 		// RFC 9110, section 9.3.6: content has no meaning here, and where it
 		// ends and the tunnel begins must not be a matter of opinion.
@@ -207,10 +214,24 @@ func (p *Proxy) open(r *http.Request, s *session) *flow.Failure {
 		return flow.FailureOf(err, flow.StageConnect)
 	}
 	s.decide("")
+	s.publish()
 	if s.decision.Action == policy.Decrypt {
-		if err := s.rt.stand(s.decision.Rule).Certifier.Ready(target.Host); err != nil {
-			return flow.FailureOf(err, flow.StageHSM)
+		return p.keyAtHand(r.Context(), s)
+	}
+	return nil
+}
+
+// keyAtHand says why the flow's key cannot be had, while that can still be told
+// in HTTP: nil when it can, or when the profile has another way.
+func (p *Proxy) keyAtHand(ctx context.Context, s *session) *flow.Failure {
+	f := s.options.Table.pass(ctx, s, false)
+	if f == nil {
+		if err := s.rt.stand(s.decision.Rule).Certifier.Ready(s.target.Host); err != nil {
+			f = flow.FailureOf(err, flow.StageHSM)
 		}
+	}
+	if f != nil && s.bypass(f) == "" {
+		return f
 	}
 	return nil
 }

@@ -131,6 +131,7 @@ func pass(dst, src *leg, record *[recordSize]byte) (n int, readErr, writeErr err
 // relayRaw copies both ways below TLS: first what was peeked at, then, on
 // Linux, by splice, without the bytes ever leaving the kernel.
 func (s *session) relayRaw(seen []byte) *flow.Failure {
+	s.raw.Store(newRawBytes(s.client, len(seen)))
 	stopWatch := s.watchIdle()
 	defer stopWatch()
 	done := make(chan struct{})

@@ -42,18 +42,3 @@ func handshakeServer(ctx context.Context, conn *net.TCPConn, name string, alpn [
 	}
 	return &leg{tls: server, wire: w, name: "server"}, nil
 }
-
-// cipherSuites returns the suites of TLS 1.2 that a profile allows; nil for
-// crypto/tls's own list, which has forward secrecy throughout.
-func cipherSuites(profile *policy.Profile) []uint16 {
-	if !profile.RSAKeyExchange {
-		return nil
-	}
-	var list []uint16
-	for _, suite := range tls.CipherSuites() {
-		list = append(list, suite.ID)
-	}
-	return append(list,
-		tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
-		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
-}

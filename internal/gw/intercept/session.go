@@ -3,10 +3,8 @@ package intercept
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -27,6 +25,9 @@ func newCore(o Options) (*core, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if o.Table == nil {
+		o.Table = NewTable()
+	}
 	sessions, err := newSessions()
 	if err != nil {
 		return nil, err
@@ -37,6 +38,10 @@ func newCore(o Options) (*core, error) {
 	}
 	return &core{options: o, sessions: sessions, bounds: bounds}, nil
 }
+
+// Kept returns how many TLS sessions with servers are kept, to be resumed, and
+// how many can be.
+func (c *core) Kept() (n, limit int) { return c.sessions.lru.Len(), sessionCacheSize }
 
 // session is one flow. It belongs to the goroutine that runs it; what others
 // touch is in the lifeline and the counters.
@@ -56,8 +61,17 @@ type session struct {
 	meter    flow.Meter
 	life     lifeline
 
+	serverUsed bool      // bytes of ours went to the server
+	heldUntil  time.Time // how long the flow waits while handshakes are held; zero before it does
+
 	up, down   atomic.Int64 // bytes of the relay
 	halfClosed atomic.Bool  // one side has ended
+
+	// Of the Table, which others read.
+	id        uint64                   // never changes
+	seen      atomic.Pointer[Session]  // what was published last
+	inspected atomic.Bool              // let through to the handshakes
+	raw       atomic.Pointer[rawBytes] // of a relay by splice
 }
 
 // newSession begins a flow, whose record its caller must write with finish.
@@ -73,6 +87,7 @@ func (c *core) newSession(rt *Runtime, kind flow.Kind, client net.Addr, target s
 		Verdict:    flow.Unverified,
 		Revocation: "not-checked",
 	}
+	c.options.Table.add(s)
 	return s
 }
 
@@ -99,6 +114,7 @@ func (s *session) finish(f *flow.Failure) {
 		s.options.Log.Debug("flow failed", slog.String("id", r.ID), slog.String("target", r.Target),
 			slog.String("stage", string(f.Stage)), slog.Any("cause", f.Err))
 	}
+	s.options.Table.remove(s)
 	s.options.Sink.Write(r)
 }
 
@@ -108,6 +124,7 @@ func (s *session) decide(sni string) {
 		Kind:   s.kind,
 		Client: addrPort(s.client.RemoteAddr()).Addr(),
 		Host:   s.target.Host,
+		Port:   s.target.Port,
 		SNI:    sni,
 	}
 	if s.server != nil {
@@ -140,32 +157,67 @@ func (s *session) run(ctx context.Context) *flow.Failure {
 	if f != nil {
 		return f
 	}
-	if f := s.prepare(ctx, client); f != nil {
-		return s.alert(f)
-	}
-	if s.decision.Action == policy.NoDecrypt {
+	f = s.prepare(ctx, client)
+	if f == nil && s.decision.Action == policy.NoDecrypt {
 		return s.relayRaw(client.bytes)
+	}
+	if f == nil {
+		f = s.ready(ctx)
+	}
+	if f != nil {
+		return s.refuse(ctx, f, client.bytes)
 	}
 	clientLeg, serverLeg, f := s.handshakes(ctx, client)
 	if f != nil {
 		return f
 	}
+	s.publish()
 	return s.relay(clientLeg, serverLeg)
+}
+
+// ready waits while handshakes are held, and lets the flow through to its own.
+// Where its profile would rather have it undecrypted than without its key, it
+// learns here that there is none, before a server is asked in vain.
+func (s *session) ready(ctx context.Context) *flow.Failure {
+	if f := s.options.Table.pass(ctx, s, true); f != nil {
+		return f
+	}
+	stand := s.rt.stand(s.decision.Rule)
+	if stand.Certifier == nil || s.decision.Profile.BlocksHSMUnavailable(s.kind) {
+		return nil
+	}
+	if err := stand.Certifier.Ready(s.target.Host); err != nil {
+		return flow.FailureOf(err, flow.StageHSM)
+	}
+	return nil
+}
+
+// refuse ends a flow to whose client nothing was sent yet, or relays it
+// undecrypted if its profile has that for the failure.
+func (s *session) refuse(ctx context.Context, f *flow.Failure, hello []byte) *flow.Failure {
+	if why := s.bypass(f); why != "" && s.life.why() == nil && ctx.Err() == nil {
+		return s.relayInstead(ctx, why, f, hello)
+	}
+	return s.alert(f)
 }
 
 // handshakes makes both TLS sessions, in the time allowed for both.
 func (s *session) handshakes(ctx context.Context, p *peeked) (client, server *leg, f *flow.Failure) {
-	ctx, cancel := context.WithTimeout(flow.WithMeter(ctx, &s.meter), s.limits.TLSTimeout)
+	bounded, cancel := context.WithTimeout(flow.WithMeter(ctx, &s.meter), s.limits.TLSTimeout)
 	defer cancel()
-	server, presented, f := s.answer(ctx, &p.hello)
+	server, presented, f := s.answer(bounded, &p.hello)
 	if f != nil {
-		return nil, nil, s.alert(f)
+		return nil, nil, s.refuse(ctx, f, p.bytes)
 	}
-	client, err := s.present(ctx, p.bytes, presented)
-	if err != nil {
-		return nil, nil, s.unlessCut(clientFailure(err, &s.meter, s.record.Authority))
+	client, silent, err := s.present(bounded, p.bytes, presented)
+	if err == nil {
+		return client, server, nil
 	}
-	return client, server, nil
+	f = clientFailure(err, &s.meter, s.record.Authority)
+	if silent && s.bypass(f) != "" {
+		return nil, nil, s.refuse(ctx, f, p.bytes)
+	}
+	return nil, nil, s.unlessCut(f)
 }
 
 // alert tells a client, to whom nothing was sent yet, that it ends here.
@@ -215,14 +267,20 @@ func (s *session) prepare(ctx context.Context, p *peeked) *flow.Failure {
 		}
 	}
 	s.decide(hello.ServerName)
+	s.publish()
+	if s.options.Decided != nil {
+		s.options.Decided(s.kind, &s.decision)
+	}
 	switch s.decision.Action {
 	case policy.Block:
 		return &flow.Failure{Stage: flow.StagePolicy, Alert: flow.AlertAccessDenied, Err: errors.New(s.decision.Reason)}
 	case policy.Decrypt:
+		if f := checkVersions(hello, s.decision.Profile); f != nil {
+			return f
+		}
 		if p.earlyData {
 			return &flow.Failure{Stage: flow.StageHello, Alert: alertUnsupportedExtension, Err: errEarlyData}
 		}
-		return checkVersions(hello, s.decision.Profile)
 	}
 	return nil
 }
@@ -239,6 +297,7 @@ func (s *session) answer(ctx context.Context, hello *flow.Hello) (*leg, *flow.Pr
 	if s.rt.ServerName != "" {
 		asked = s.rt.ServerName
 	}
+	s.serverUsed = true
 	server, err := handshakeServer(ctx, s.server, asked, hello.ALPN, profile, s.sessions)
 	if err != nil {
 		return nil, nil, flow.FailureOf(err, flow.StageServerTLS)
@@ -259,7 +318,7 @@ func (s *session) answer(ctx context.Context, hello *flow.Hello) (*leg, *flow.Pr
 	}
 
 	presented, err := stand.Certifier.Certify(ctx, &flow.CertifyRequest{
-		Hello:    *hello,
+		Hello:    narrowed(hello, profile),
 		Name:     cmp.Or(hello.ServerName, s.target.Host),
 		Protocol: state.NegotiatedProtocol,
 		Upstream: state.PeerCertificates,
@@ -272,27 +331,22 @@ func (s *session) answer(ctx context.Context, hello *flow.Hello) (*leg, *flow.Pr
 	return server, presented, nil
 }
 
-// present finishes the handshake with the client.
-func (s *session) present(ctx context.Context, seen []byte, presented *flow.Presented) (*leg, error) {
-	client, err := handshakeClient(ctx, s.client, seen, s.bounds.apply(presented.Config, s.decision.Profile))
+// present finishes the handshake with the client. With an error, it reports
+// whether the client has heard nothing of it, so that there is another way; an
+// alert is only held back where the profile knows one.
+func (s *session) present(ctx context.Context, seen []byte, presented *flow.Presented) (client *leg, silent bool, err error) {
+	var mute func() bool
+	if !s.decision.Profile.BlocksHSMUnavailable(s.kind) {
+		mute = func() bool { f := s.meter.Failure(); return f != nil && s.bypass(f) != "" }
+	}
+	client, silent, err = handshakeClient(ctx, s.client, seen, s.bounds.apply(presented.Config, s.decision.Profile), mute)
 	leaf := presented.Leaf
 	if authority, chosen := s.meter.Presented(); chosen != nil {
 		s.record.Authority, leaf = authority, chosen
 	}
 	if err != nil {
-		return nil, err
+		return nil, silent, err
 	}
 	s.record.ClientLeg = flow.DescribeLeg(client.tls.ConnectionState(), leaf)
-	return client, nil
-}
-
-// checkVersions refuses a client that is too old for the profile, before the
-// server is bothered.
-func checkVersions(hello *flow.Hello, profile *policy.Profile) *flow.Failure {
-	if len(hello.Versions) == 0 || hello.Versions[0] >= profile.MinVersion {
-		return nil
-	}
-	return &flow.Failure{Stage: flow.StagePolicy, Alert: alertProtocolVersion,
-		Err: fmt.Errorf("client offers at most %s, %s asks for %s", tls.VersionName(hello.Versions[0]),
-			profile, tls.VersionName(profile.MinVersion))}
+	return client, false, nil
 }

@@ -39,7 +39,7 @@ type scopedSessions struct {
 
 func (s *sessions) scope(server netip.AddrPort, name string, alpn []string, profile *policy.Profile) *scopedSessions {
 	var key strings.Builder
-	fmt.Fprintf(&key, "%v %s %x %x %t", server, name, profile.MinVersion, profile.MaxVersion, profile.RSAKeyExchange)
+	fmt.Fprintf(&key, "%v %s %x %x %t %t", server, name, profile.MinVersion, profile.MaxVersion, profile.RSAKeyExchange, profile.NoECDHE)
 	for _, p := range alpn {
 		fmt.Fprintf(&key, " %x", p) // in hexadecimal: a protocol's name is any bytes
 	}

@@ -7,12 +7,12 @@ import (
 )
 
 // bytesMoved reads the kernel's counters (tcp_info, since Linux 4.1).
-func bytesMoved(fd int) (uint64, bool) {
+func bytesMoved(fd int) (received, acked uint64, known bool) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return 0, false
+		return 0, 0, false
 	}
-	return info.Bytes_received + info.Bytes_acked, true
+	return info.Bytes_received, info.Bytes_acked, true
 }
 
 // readNow reads what has arrived on a non-blocking socket: nothing, where

@@ -39,6 +39,12 @@ type wire struct {
 	// between two records as io.EOF, whether a close_notify came before it or
 	// not; it never reads on after a close_notify, so that this tells.
 	ended bool
+	// mute, where it is set, says of a handshake that what it would write is
+	// not to be sent: while it has written nothing, the client may yet be
+	// answered by somebody else. Of the handshake's goroutine.
+	mute  func() bool
+	wrote bool // something was sent
+	read  bool // something was read besides what was there at first
 
 	mu   sync.Mutex
 	cork *[chunkSize]byte // guarded by mu; nil while writes go straight through
@@ -77,6 +83,7 @@ func (w *wire) Read(b []byte) (int, error) {
 		return 0, w.failed
 	}
 	n, err := w.TCPConn.Read(b)
+	w.read = true
 	if err == io.EOF {
 		w.ended = true
 	}
@@ -106,6 +113,12 @@ func (w *wire) ready() bool { return len(w.unread) >= maxRecord }
 
 // Write may be called by the session's reader too, which answers some records.
 func (w *wire) Write(b []byte) (int, error) {
+	if w.mute != nil {
+		if !w.wrote && !w.read && w.mute() {
+			return len(b), nil
+		}
+		w.wrote = true
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cork == nil {
@@ -153,12 +166,17 @@ func (w *wire) flush() error {
 // before the connection's owner closes it.
 func (w *wire) Close() error { return w.SetDeadline(time.Unix(1, 0)) }
 
-// handshakeClient answers the hello that was peeked at.
-func handshakeClient(ctx context.Context, conn *net.TCPConn, seen []byte, cfg *tls.Config) (*leg, error) {
+// handshakeClient answers the hello that was peeked at. crypto/tls keeps its
+// first flight until the key has signed, so that mute can hold back the alert
+// that a key's failure makes of it: silent reports, with an error, that the
+// client has heard nothing, and that nothing of it but the hello was read.
+func handshakeClient(ctx context.Context, conn *net.TCPConn, seen []byte, cfg *tls.Config, mute func() bool) (client *leg, silent bool, err error) {
 	w := newWire(conn, seen)
-	client := tls.Server(w, cfg)
-	if err := client.HandshakeContext(ctx); err != nil {
-		return nil, err
+	w.mute = mute
+	session := tls.Server(w, cfg)
+	if err := session.HandshakeContext(ctx); err != nil {
+		return nil, mute != nil && !w.wrote && !w.read, err
 	}
-	return &leg{tls: client, wire: w, name: "client"}, nil
+	w.mute = nil
+	return &leg{tls: session, wire: w, name: "client"}, false, nil
 }

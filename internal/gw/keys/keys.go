@@ -9,6 +9,8 @@ import (
 	"crypto"
 	"errors"
 	"time"
+
+	"moongate/internal/gw/flow"
 )
 
 // Provider finds keys. It is safe for concurrent use.
@@ -35,7 +37,7 @@ type Key interface {
 
 var (
 	// ErrUnavailable: the provider cannot be reached or does not let us in.
-	ErrUnavailable = errors.New("key provider unavailable")
+	ErrUnavailable = flow.ErrUnavailable
 	// ErrNotFound: the provider holds no such key.
 	ErrNotFound = errors.New("key not found")
 )

@@ -16,10 +16,10 @@ import (
 	"moongate/internal/gw/flow"
 )
 
-// Network returns the Provider of the keys on a network HSM. The client stays
-// the caller's to close. Each call's time goes to the context's flow.Meter,
-// whose ID, if it has one, becomes the operation id in the HSM's audit.
-func Network(c *client.Client) Provider {
+// Network returns the Link to the keys on a network HSM, which closes the
+// client. Each call's time goes to the context's flow.Meter, whose ID, if it
+// has one, becomes the operation id in the HSM's audit.
+func Network(c *client.Client) Link {
 	return &network{client: c, found: map[publicID]client.Key{}}
 }
 
@@ -46,6 +46,22 @@ func (n *network) Key(ctx context.Context, pub crypto.PublicKey) (Key, error) {
 	}
 	return k, nil
 }
+
+func (n *network) Ready(ctx context.Context) error {
+	if err := n.client.Ready(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (n *network) Reset(ctx context.Context) error {
+	if err := n.client.Reset(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (n *network) Close() error { return n.client.Close() }
 
 func (n *network) Status() Status {
 	s := n.client.Status()

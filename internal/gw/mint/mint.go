@@ -46,6 +46,10 @@ type Options struct {
 	SignTimeout time.Duration
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
+	// Running counts the signatures under way, which go on when nobody waits
+	// for them any more; nil is a count of the Mint's own, for Close. Whoever
+	// gives one waits for it, when no connection uses the Mint any more.
+	Running *sync.WaitGroup
 }
 
 const (
@@ -73,7 +77,7 @@ type Mint struct {
 	leaves  *cache               // guarded by mu
 	flights map[cacheKey]*flight // guarded by mu
 	// running counts the goroutines of flights; Add only under mu.
-	running sync.WaitGroup
+	running *sync.WaitGroup
 }
 
 var _ flow.Certifier = (*Mint)(nil)
@@ -87,6 +91,10 @@ func New(o Options) (*Mint, error) {
 		signTimeout: o.SignTimeout,
 		clock:       o.Clock,
 		flights:     map[cacheKey]*flight{},
+		running:     o.Running,
+	}
+	if m.running == nil {
+		m.running = new(sync.WaitGroup)
 	}
 	if m.minVersion == 0 {
 		m.minVersion = tls.VersionTLS12

@@ -23,6 +23,8 @@ type Facts struct {
 	// Host is what the client asked the proxy for (CONNECT), or the protected
 	// server's configured host: a name in lower case or an IP address.
 	Host string
+	// Port is the server's.
+	Port uint16
 	// SNI is the name in the client's hello; empty if it has none, or if the
 	// hello was not seen yet.
 	SNI string

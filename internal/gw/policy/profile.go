@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 
 	"moongate/internal/gw/flow"
 )
@@ -29,6 +30,44 @@ type Profile struct {
 	// RSAKeyExchange lets either leg use the cipher suites without forward
 	// secrecy (RFC 5246, section 7.4.7.1).
 	RSAKeyExchange bool
+	// NoECDHE forbids either leg every other key exchange, and so TLS 1.3.
+	NoECDHE bool
+	// Forward and Inbound say what is relayed undecrypted rather than blocked.
+	Forward, Inbound Relaxed
+}
+
+// Relaxed are the cases in which a flow that should be decrypted, and cannot
+// be, is relayed undecrypted. Those that are not set are blocked.
+type Relaxed struct {
+	HSMUnavailable     bool // block-if-hsm-unavailable no
+	UnsupportedVersion bool // block-unsupported-version no
+}
+
+func (p *Profile) relaxed(kind flow.Kind) Relaxed {
+	if kind == flow.Inbound {
+		return p.Inbound
+	}
+	return p.Forward
+}
+
+// BlocksHSMUnavailable says whether a flow ends whose key is out of reach.
+func (p *Profile) BlocksHSMUnavailable(kind flow.Kind) bool { return !p.relaxed(kind).HSMUnavailable }
+
+// BlocksUnsupportedVersion says whether a flow ends of which a side speaks no
+// TLS version of the profile's.
+func (p *Profile) BlocksUnsupportedVersion(kind flow.Kind) bool {
+	return !p.relaxed(kind).UnsupportedVersion
+}
+
+// CheckVersions says whether a client that offers the versions, highest first,
+// can be answered under the profile, and what it offers at least and at most.
+// A hello of which nothing is known can.
+func (p *Profile) CheckVersions(offered []uint16) (lowest, highest uint16, ok bool) {
+	if len(offered) == 0 {
+		return 0, 0, true
+	}
+	ok = slices.ContainsFunc(offered, func(v uint16) bool { return v >= p.MinVersion && v <= p.MaxVersion })
+	return offered[len(offered)-1], offered[0], ok
 }
 
 func (p *Profile) String() string {
