@@ -1,15 +1,14 @@
-// Package selfsign makes self-signed certificates for keys that live on an HSM:
-// CA certificates for the gateway to sign leaves with, and server certificates
-// (RFC 5280). It asks the key for one signature and holds nothing.
+// Package selfsign makes certificates for keys that live on an HSM or elsewhere
+// (RFC 5280): self-signed ones, CA certificates for the gateway to sign leaves
+// with and server certificates, and what such a CA signs; renewals; and signing
+// requests for other CAs. It asks a key for one signature and holds nothing.
 package selfsign
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"math/big"
 	"net"
 	"time"
@@ -31,18 +30,23 @@ type Request struct {
 	Algorithm x509.SignatureAlgorithm
 }
 
-// Certificate returns the certificate, signed by key, in DER.
+// Certificate returns the certificate, signed by its own key, in DER.
 func Certificate(key crypto.Signer, r Request) ([]byte, error) {
+	template, err := r.template(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	template.AuthorityKeyId = template.SubjectKeyId
+	return sign(template, key.Public(), &Issuer{Certificate: template, Key: key})
+}
+
+func (r Request) template(public crypto.PublicKey) (*x509.Certificate, error) {
 	serial := r.Serial
 	if serial == nil {
 		var err error
-		if serial, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126)); err != nil {
-			return nil, fmt.Errorf("choosing a serial number: %w", err)
+		if serial, err = newSerial(); err != nil {
+			return nil, err
 		}
-		serial.Add(serial, big.NewInt(1))
-	}
-	if !r.NotAfter.After(r.NotBefore) {
-		return nil, fmt.Errorf("the certificate would end (%s) before it begins (%s)", r.NotAfter.Format(time.DateOnly), r.NotBefore.Format(time.DateOnly))
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: r.Subject, NotBefore: r.NotBefore, NotAfter: r.NotAfter,
@@ -53,20 +57,16 @@ func Certificate(key crypto.Signer, r Request) ([]byte, error) {
 		template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	} else {
 		template.KeyUsage = x509.KeyUsageDigitalSignature
-		if _, isRSA := key.Public().(*rsa.PublicKey); isRSA {
+		if _, isRSA := public.(*rsa.PublicKey); isRSA {
 			// For the RSA key exchange of TLS 1.2 (RFC 5246, section 7.4.2).
 			template.KeyUsage |= x509.KeyUsageKeyEncipherment
 		}
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	}
-	id, err := keyID(key.Public())
+	id, err := keyID(public)
 	if err != nil {
 		return nil, err
 	}
-	template.SubjectKeyId, template.AuthorityKeyId = id, id
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("signing the certificate: %w", err)
-	}
-	return der, nil
+	template.SubjectKeyId = id
+	return template, nil
 }
