@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,15 +16,21 @@ import (
 	"time"
 )
 
-// Options of a Sender. Address and Logger are required, and one of CAFile and
-// Fingerprint.
+// Options of a Sender. Address and Logger are required, and with TLS one of
+// CAFile, Roots, SystemRoots and Fingerprint.
 type Options struct {
-	Address     string // host and port; 6514 is registered for this protocol
-	ServerName  string // in the collector's certificate; the address's host by default
-	CAFile      string // certificates that the collector's must lead to, PEM
-	Fingerprint string // or the SHA-256 of the collector's very certificate, in hexadecimal
-	Certificate string // our certificate for the collector, PEM; empty for none
-	Key         string // its private key, PEM
+	Address   string    // host and port; 6514 is registered for TLS, 514 for UDP
+	Transport Transport // TLS by default
+
+	// With TLS only.
+	ServerName        string           // in the collector's certificate; the address's host by default
+	CAFile            string           // certificates that the collector's must lead to, PEM
+	Roots             *x509.CertPool   // or the same, read already
+	SystemRoots       bool             // or those that this machine trusts
+	Fingerprint       string           // or the SHA-256 of the collector's very certificate, in hexadecimal
+	Certificate       string           // our certificate for the collector, PEM; empty for none
+	Key               string           // its private key, PEM
+	ClientCertificate *tls.Certificate // or the same, read already
 
 	Facility int    // 0 for FacilityAudit
 	Hostname string // in each message; this machine's by default
@@ -60,7 +67,7 @@ var ErrLost = errors.New("connection to the syslog collector was lost")
 type Sender struct {
 	opts Options
 	from identity
-	tls  *tls.Config
+	tls  *tls.Config // nil without TLS
 
 	// Owned by the goroutine that sends.
 	message, frame []byte
@@ -83,10 +90,11 @@ type Status struct {
 	Err       error     // why there is no connection
 }
 
-// A link is a connection. Its reader closes lost when the collector closed it.
+// A link is a connection. Its reader closes lost when the collector closed it;
+// that of UDP has none.
 type link struct {
-	conn   *tls.Conn
-	w      *bufio.Writer
+	conn   net.Conn
+	w      *bufio.Writer // not of UDP
 	lost   chan struct{}
 	ended  chan struct{} // closed when the reader has returned
 	marks  []sent        // flushed and not settled, oldest first; guarded by Sender.mu
@@ -142,6 +150,9 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 		return err
 	}
 	s.message = appendMessage(s.message[:0], s.from, &m)
+	if s.opts.Transport == UDP {
+		return s.datagram(l, m.Mark)
+	}
 	s.frame = appendFrame(s.frame[:0], s.message)
 	if l.w.Available() < len(s.frame) {
 		if err := s.flush(l); err != nil {
@@ -167,7 +178,7 @@ func (s *Sender) Flush() error {
 	s.mu.Lock()
 	l := s.link
 	s.mu.Unlock()
-	if l == nil {
+	if l == nil || s.opts.Transport == UDP {
 		return nil
 	}
 	if err := l.dead(); err != nil {
@@ -284,17 +295,10 @@ func (s *Sender) pause(ctx context.Context) error {
 func (s *Sender) dial(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	dialer := net.Dialer{Control: userTimeout(s.opts.userTimeout)}
-	raw, err := dialer.DialContext(ctx, "tcp", s.opts.Address)
+	l, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, s.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("TLS with %s: %w", s.opts.Address, err), raw.Close())
-	}
-	l := &link{conn: conn, w: bufio.NewWriterSize(conn, 64<<10), lost: make(chan struct{}), ended: make(chan struct{})}
-	go l.watch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link = l
@@ -358,7 +362,7 @@ func (s *Sender) Close() error {
 		return nil
 	}
 	err := l.conn.SetWriteDeadline(time.Now().Add(s.opts.userTimeout))
-	if err == nil {
+	if err == nil && l.w != nil {
 		err = l.w.Flush()
 	}
 	err = errors.Join(err, l.conn.Close())

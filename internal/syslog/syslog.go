@@ -1,5 +1,6 @@
 // Package syslog sends messages to a collector: RFC 5424 over TLS (RFC 5425,
-// with the TLS versions of RFC 9662).
+// with the TLS versions of RFC 9662), over TCP (RFC 6587, octet counting) or by
+// UDP (RFC 5426).
 //
 //	sender, err := syslog.New(syslog.Options{Address: "collector.example:6514", CAFile: "ca.pem", ...})
 //	...
@@ -9,7 +10,8 @@
 // The protocol has no acknowledgement. What was written to a connection that
 // dies may or may not have arrived, so the caller numbers its messages (Mark)
 // and, after an error, sends again all behind [Sender.Settled]: collectors get
-// every message at least once, and some twice.
+// every message at least once, and some twice. By UDP it is once at most: nobody
+// tells what got lost, but when the collector's machine says that nobody listens.
 package syslog
 
 import (

@@ -16,21 +16,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tlsConfig refuses what cannot work or would verify nothing.
+// tlsConfig refuses what cannot work or would verify nothing. It returns nil
+// where the transport is not TLS.
 func (o *Options) tlsConfig() (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("address %q: expected host and port, such as collector.example:6514", o.Address)
 	}
+	if o.Transport != TLS {
+		return nil, o.plain()
+	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}
 	if config.ServerName == "" {
 		config.ServerName = host
 	}
+	known := 0
+	for _, given := range []bool{o.CAFile != "", o.Fingerprint != "", o.Roots != nil, o.SystemRoots} {
+		if given {
+			known++
+		}
+	}
 	switch {
-	case o.CAFile == "" && o.Fingerprint == "":
+	case known == 0:
 		return nil, errors.New("neither a CA file nor a fingerprint is given: the collector could be anybody")
-	case o.CAFile != "" && o.Fingerprint != "":
-		return nil, errors.New("a CA file and a fingerprint are given; expected one of them")
+	case known > 1:
+		return nil, errors.New("a CA file and a fingerprint are given, or other roots; expected one of them")
+	case o.SystemRoots: // which RootCAs without a value means
+	case o.Roots != nil:
+		config.RootCAs = o.Roots
 	case o.CAFile != "":
 		if config.RootCAs, err = readPool(o.CAFile); err != nil {
 			return nil, err
@@ -51,6 +64,12 @@ func (o *Options) tlsConfig() (*tls.Config, error) {
 	}
 	if (o.Certificate == "") != (o.Key == "") {
 		return nil, errors.New("a certificate and its key go together, and one of them is not given")
+	}
+	if o.ClientCertificate != nil {
+		if o.Certificate != "" {
+			return nil, errors.New("two certificates of ours are given; expected one of them")
+		}
+		config.Certificates = []tls.Certificate{*o.ClientCertificate}
 	}
 	if o.Certificate != "" {
 		pair, err := tls.LoadX509KeyPair(o.Certificate, o.Key)
