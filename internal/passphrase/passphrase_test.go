@@ -32,7 +32,7 @@ func TestTexts(t *testing.T) {
 			t.Errorf("%s: read as %+v, %v", k, again, err)
 		}
 	}
-	if passphrase.New(passphrase.Login) == passphrase.New(passphrase.Login) {
+	if one, two := passphrase.New(passphrase.Login), passphrase.New(passphrase.Login); one == two {
 		t.Error("two derivations have one salt")
 	}
 }
