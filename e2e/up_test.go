@@ -18,6 +18,7 @@ import (
 
 	"moongate/e2e/world"
 	"moongate/internal/gw/flow"
+	"moongate/internal/gw/logstore"
 )
 
 // TestUp is a new user's first minutes: `moongate up` on an empty directory,
@@ -225,15 +226,16 @@ func (u *running) children(t *testing.T) []int {
 // lastForward waits for and returns the newest record of the forward proxy.
 func lastForward(t *testing.T, dir string) *flow.Record {
 	t.Helper()
+	reader := logstore.OpenReader(filepath.Join(dir, "gateway", "log"))
+	defer reader.Close()
 	var last *flow.Record
 	for deadline := time.Now().Add(10 * time.Second); last == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		raw, err := os.ReadFile(filepath.Join(dir, "gateway", "log", "decryption.jsonl"))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(raw)) {
+		list, err := reader.Query(t.Context(), logstore.Query{Log: logstore.Decryption, Filter: "kind eq forward and tls_version neq ''"})
+		must(t, err)
+		for _, e := range list {
 			var r flow.Record
-			if json.Unmarshal([]byte(line), &r) == nil && r.Kind == flow.Forward && r.ClientLeg != nil {
+			must(t, json.Unmarshal(e.Record, &r))
+			if last == nil && r.ClientLeg != nil {
 				last = &r
 			}
 		}

@@ -27,6 +27,7 @@ Usage:
   moongate serve       the gateway alone, from its data directory
   moongate check FILE  check a configuration file and say everything that is wrong
   moongate credentials print the passwords that the first start made up
+  moongate log LOG     print the gateway's traffic, decryption, system or config log
   moongate version
 
 Each takes -help. The data directory is -data, or $MOONGATE_DATA, or ./data.
@@ -39,7 +40,7 @@ func run(argv []string) int {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
-	commands := map[string]func([]string) error{"up": up, "serve": serve, "check": check, "credentials": credentials}
+	commands := map[string]func([]string) error{"up": up, "serve": serve, "check": check, "credentials": credentials, "log": printLog}
 	switch name := argv[0]; name {
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)

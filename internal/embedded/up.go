@@ -312,7 +312,7 @@ func (u *up) announce() {
 		u.say("         its shell: ssh -p %d admin@127.0.0.1 (password: hsm-admin in the secrets)", u.ports.HSMShell)
 	}
 	u.say("gateway  data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
-	u.say("records  %s", filepath.Join(u.l.gateway().Log(), "decryption.jsonl"))
+	u.say("records  %s (shown by `moongate log decryption`)", u.l.gateway().Log())
 	u.say("secrets  %s (shown by `moongate credentials`)", u.l.credentials())
 	u.say("CA       %s and %s: trust them where the browser is", u.l.published("forward-trust"), u.l.published("forward-trust-ecdsa"))
 	u.say("")

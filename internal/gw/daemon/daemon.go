@@ -14,8 +14,8 @@ import (
 	"moongate/internal/durable"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
-	"moongate/internal/gw/flowlog"
 	"moongate/internal/gw/keys"
+	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/plane"
 	"moongate/internal/harden"
 )
@@ -87,7 +87,7 @@ func Run(ctx context.Context, opts Options) error {
 	if err := durable.Mkdir(files.Log()); err != nil {
 		return err
 	}
-	log, err := flowlog.Open(flowlog.Options{Dir: files.Log(), Logger: opts.Logger})
+	log, err := logstore.Open(logstore.Options{Dir: files.Log(), Logger: opts.Logger})
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ var errNoListener = errors.New("the configuration has no listener: set devicecon
 const firstLogin = 3 * time.Second
 
 // serve makes the data plane of a snapshot and runs it until ctx is done.
-func serve(ctx context.Context, s *config.Snapshot, files Files, log *flowlog.Log, opts Options) error {
+func serve(ctx context.Context, s *config.Snapshot, files Files, log *logstore.Store, opts Options) error {
 	p, err := plane.New(plane.Options{
 		OpenHSM: func(server *config.HSMServer) (keys.Link, error) {
 			c, err := link(server, files, opts.Version, opts.Logger)

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -120,6 +121,18 @@ func ParseFilter(log Log, s string) (*Filter, error) {
 		return nil, p.wrong("%s is not expected; comparisons are joined by and, or", p.tok)
 	}
 	return &Filter{log: log, root: root}, nil
+}
+
+// CheckFilter says what is wrong with a filter of a log; nil if nothing is.
+func CheckFilter(log Log, s string) error {
+	_, err := ParseFilter(log, s)
+	return err
+}
+
+// IsFilterError says whether an error is that of a filter.
+func IsFilterError(err error) bool {
+	var e *FilterError
+	return errors.As(err, &e)
 }
 
 type tokenKind int

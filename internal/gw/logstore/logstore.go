@@ -56,6 +56,17 @@ var DefaultSize = map[Log]int64{Traffic: 1 << 30, System: 128 << 20, Config: 256
 // minSize keeps a mistake from deleting everything at once.
 const minSize = 1 << 20
 
+// Split makes a Retention of a total size in bytes (0 is the default ones) and an
+// age for each log (0 or none is for ever). The decryption log is a view of the
+// traffic log's entries: they are kept for the longer of the two ages.
+func Split(size int64, ages map[Log]time.Duration) Retention {
+	flows := max(ages[Traffic], ages[Decryption])
+	if ages[Traffic] == 0 || ages[Decryption] == 0 {
+		flows = 0
+	}
+	return Retention{Traffic: Keep{flows, size / 10 * 7}, System: Keep{ages[System], size / 10}, Config: Keep{ages[Config], size / 5}}
+}
+
 // Options say where and how. Dir and Logger are required.
 type Options struct {
 	Dir       string // made if it is missing
