@@ -39,10 +39,15 @@ func newSnapshot(root *Node) *Snapshot {
 		s.AllowedDestinations = append(s.AllowedDestinations, must(parseDestination(m)))
 	}
 	for _, e := range shared.at("certificate").entries() {
+		if e.at("public-key").node == nil {
+			continue // a request
+		}
 		s.Certificates = append(s.Certificates, Certificate{
-			Name:  e.node.Entry,
-			Chain: must(parseChain(e.text("public-key"))),
-			OnHSM: e.text("private-key-on-hsm") == "yes",
+			Name:       e.node.Entry,
+			Chain:      must(parseChain(e.text("public-key"))),
+			OnHSM:      e.yes("private-key-on-hsm"),
+			PrivateKey: e.text("private-key"),
+			Revoked:    e.text("status") == "revoked",
 		})
 	}
 	for _, name := range decrypt.at("trusted-root-CA").members() {
@@ -60,11 +65,19 @@ func newSnapshot(root *Node) *Snapshot {
 	for _, e := range vsys.at("profiles", "decryption").entries() {
 		s.Profiles = append(s.Profiles, profile(e))
 	}
+	profiles := make(map[string]Profile, len(s.Profiles)+1)
+	profiles[""] = DefaultProfile()
+	for _, p := range s.Profiles {
+		profiles[p.Name] = p
+	}
+	known := services(vsys, shared)
 	for _, e := range vsys.at("rulebase", "decryption", "rules").entries() {
 		if !e.yes("disabled") {
-			s.Rules = append(s.Rules, s.rule(e))
+			s.Rules = append(s.Rules, s.rule(e, profiles, known))
 		}
 	}
+	s.management(view{root, schema}, device, shared)
+	s.forwarding(shared.at("log-settings"))
 	return s
 }
 
@@ -87,24 +100,33 @@ func limits(v view) Limits {
 
 func caPair(v view) CAPair { return CAPair{RSA: v.text("rsa"), ECDSA: v.text("ecdsa")} }
 
-func (s *Snapshot) rule(e view) Rule {
+func (s *Snapshot) rule(e view, profiles map[string]Profile, known map[string]Service) Rule {
 	r := Rule{
-		Name:        e.node.Entry,
-		Action:      Action(e.text("action")),
-		Type:        ForwardProxy,
-		Source:      networks(e.at("source").members()),
-		Destination: networks(e.at("destination").members()),
-		Profile:     DefaultProfile(),
-		Description: e.text("description"),
+		Name:              e.node.Entry,
+		Action:            Action(e.text("action")),
+		Type:              ForwardProxy,
+		Source:            networks(e.at("source").members()),
+		Destination:       networks(e.at("destination").members()),
+		NegateSource:      e.yes("negate-source"),
+		NegateDestination: e.yes("negate-destination"),
+		LogSuccess:        e.yes("log-success"),
+		LogFail:           e.yes("log-fail"),
+		Profile:           profiles[e.text("profile")],
+		Description:       e.text("description"),
+	}
+	for _, host := range e.at("destination-host").members() {
+		if host != anyWord {
+			r.Hosts = append(r.Hosts, strings.ToLower(host))
+		}
+	}
+	for _, name := range e.at("service").members() {
+		if name != anyWord {
+			r.Services = append(r.Services, known[name])
+		}
 	}
 	if inbound := e.at("type", string(InboundInspection)); inbound.node != nil {
 		r.Type = InboundInspection
 		r.Certificates = inbound.at("certificates").members()
-	}
-	for _, p := range s.Profiles {
-		if p.Name == e.text("profile") {
-			r.Profile = p
-		}
 	}
 	return r
 }
@@ -126,7 +148,7 @@ func DefaultProfile() Profile {
 }
 
 func profile(e view) Profile {
-	forward, protocol := e.at("ssl-forward-proxy"), e.at("ssl-protocol-settings")
+	forward, inbound, protocol := e.at("ssl-forward-proxy"), e.at("ssl-inbound-proxy"), e.at("ssl-protocol-settings")
 	p := Profile{
 		BlockExpired:         forward.yes("block-expired-certificate"),
 		BlockUntrustedIssuer: forward.yes("block-untrusted-issuer"),
@@ -134,6 +156,12 @@ func profile(e view) Profile {
 		MinVersion:           version(protocol.text("min-version")),
 		MaxVersion:           version(protocol.text("max-version")),
 		RSAKeyExchange:       protocol.yes("keyxchg-algo-rsa"),
+		ECDHEKeyExchange:     protocol.yes("keyxchg-algo-ecdhe"),
+
+		BlockUnsupportedVersion:        forward.yes("block-unsupported-version"),
+		InboundBlockUnsupportedVersion: inbound.yes("block-unsupported-version"),
+		BlockHSMUnavailable:            forward.yes("block-if-hsm-unavailable"),
+		InboundBlockHSMUnavailable:     inbound.yes("block-if-hsm-unavailable"),
 	}
 	if e.node != nil {
 		p.Name = e.node.Entry
@@ -214,7 +242,7 @@ func (v view) integer(name string) int {
 func (v view) port(name string) uint16 { return uint16(v.integer(name)) }
 
 func (v view) addrPort() netip.AddrPort {
-	return netip.AddrPortFrom(netip.MustParseAddr(v.text("address")), v.port("port"))
+	return netip.AddrPortFrom(must(listenOn(v.text("address"))), v.port("port"))
 }
 
 // must is for values that Validate has parsed before.

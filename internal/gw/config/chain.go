@@ -63,3 +63,26 @@ func parseChain(s string) ([]*x509.Certificate, string) {
 	}
 	return chain, ""
 }
+
+// certificateRequest is a request in PEM (RFC 2986, RFC 7468).
+func certificateRequest() *value {
+	return &value{
+		doc:    "a certificate request in PEM",
+		secret: true, // somebody will put a private key here
+		find: func(s string) string {
+			if len(s) > maxChainSize {
+				return fmt.Sprintf("more than %d bytes", maxChainSize)
+			}
+			text := bytes.TrimSpace([]byte(s))
+			block, rest := pem.Decode(text)
+			if block == nil || block.Type != "CERTIFICATE REQUEST" || len(block.Headers) > 0 ||
+				len(bytes.TrimSpace(rest)) > 0 || !bytes.HasPrefix(text, []byte("-----BEGIN ")) {
+				return "not a request in PEM"
+			}
+			if _, err := x509.ParseCertificateRequest(block.Bytes); err != nil {
+				return fmt.Sprintf("the request is damaged (%v)", err)
+			}
+			return ""
+		},
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -20,18 +21,21 @@ const (
 // check looks for what each element alone cannot show: parts that contradict
 // one another, or that together would weaken what the gateway promises.
 func check(s *Snapshot, root *Node, now time.Time) ([]Warning, Problems) {
-	c := checker{s: s, root: root, now: now, used: make(map[string]bool), certs: make(map[string]Certificate, len(s.Certificates))}
-	for _, cert := range s.Certificates {
-		c.certs[cert.Name] = cert
+	c := checker{s: s, root: root, now: now, used: make(map[string]bool), certs: make(map[string]*Certificate, len(s.Certificates))}
+	for i, cert := range s.Certificates {
+		c.certs[cert.Name] = &s.Certificates[i]
 	}
 	c.listeners()
 	c.destinations()
+	c.certificates()
 	c.certificateNotes()
 	c.authorities()
 	c.roots()
 	c.exclusions()
 	c.profiles()
 	c.rules()
+	c.management()
+	c.forwarding()
 	c.expiry()
 	return c.warnings, c.problems
 }
@@ -40,8 +44,8 @@ type checker struct {
 	s        *Snapshot
 	root     *Node
 	now      time.Time
-	certs    map[string]Certificate // by name; an absent one is never looked at, Validate refused it
-	used     map[string]bool        // the names of those whose private keys the gateway uses
+	certs    map[string]*Certificate // by name; requests are not among them
+	used     map[string]bool         // the names of those whose private keys the gateway uses
 	warnings []Warning
 	problems Problems
 }
@@ -83,20 +87,28 @@ func below(list, name string) string { return list + "/" + EntryStep(name) }
 func (c *checker) listeners() {
 	type listener struct {
 		Listener
-		path string
+		path, port string // port is what follows path
 	}
+	m := c.s.Management
 	var all []listener
+	for _, l := range []struct {
+		name string
+		port uint16
+	}{{"https-port", m.HTTPSPort}, {"ssh-port", m.SSHPort}, {"metrics-port", m.MetricsPort}} {
+		listen := netip.AddrPortFrom(m.Address, l.port)
+		all = append(all, listener{Listener{l.name, listen}, managementPath, "/" + l.name})
+	}
 	for _, l := range c.s.Forward {
-		all = append(all, listener{l, below(proxyPath+"/forward", l.Name)})
+		all = append(all, listener{l, below(proxyPath+"/forward", l.Name), "/port"})
 	}
 	for _, l := range c.s.Inbound {
-		all = append(all, listener{Listener{l.Name, l.Listen}, below(proxyPath+"/inbound", l.Name)})
+		all = append(all, listener{Listener{l.Name, l.Listen}, below(proxyPath+"/inbound", l.Name), "/port"})
 	}
 	for i, l := range all {
 		for _, earlier := range all[:i] {
 			a, b := l.Listen.Addr(), earlier.Listen.Addr()
 			if l.Listen.Port() == earlier.Listen.Port() && (a == b || a.IsUnspecified() || b.IsUnspecified()) {
-				c.refuse(l.path+"/port", "used twice, got %s, which %s has as %s",
+				c.refuse(l.path+l.port, "used twice, got %s, which %s has as %s",
 					shown(l.Listen.String()), earlier.path, earlier.Listen)
 				break
 			}
@@ -128,6 +140,9 @@ func (c *checker) destinations() {
 func (c *checker) certificateNotes() {
 	for _, e := range (view{c.root, schema}).at("shared", "certificate").entries() {
 		cert := c.certs[e.node.Entry]
+		if cert == nil {
+			continue
+		}
 		leaf := cert.Leaf()
 		for _, note := range []struct{ name, actual string }{
 			{"algorithm", keyAlgorithm(leaf)},
@@ -211,9 +226,14 @@ func (c *checker) authorities() {
 const minRSA = 2048
 
 func (c *checker) authority(path, name, algorithm string) {
-	c.key(path, name)
-	cert := c.certs[name]
+	cert := c.key(path, name)
+	if cert == nil {
+		return
+	}
 	leaf := cert.Leaf()
+	if cert.PrivateKey != "" {
+		c.warn(path, "its private key is software, got %s: whoever takes over the gateway takes it", shown(name))
+	}
 	switch {
 	case keyAlgorithm(leaf) != algorithm:
 		c.refuse(path, "a certificate with another kind of key, got %s (%s), expected %s", shown(name), keyAlgorithm(leaf), algorithm)
@@ -227,42 +247,43 @@ func (c *checker) authority(path, name, algorithm string) {
 	}
 }
 
-// key requires that the certificate's private key can be used.
-func (c *checker) key(path, name string) {
+// named returns the certificate that an element refers to, nil where there is
+// only a request for one.
+func (c *checker) named(path, name string) *Certificate {
 	cert := c.certs[name]
+	if cert == nil {
+		c.refuse(path, "a request for a certificate, got %s, expected a certificate", shown(name))
+	}
+	return cert
+}
+
+// key requires that the certificate's private key can be used.
+func (c *checker) key(path, name string) *Certificate {
+	cert := c.named(path, name)
 	switch {
-	case c.revoked(name):
+	case cert == nil:
+		return nil
+	case cert.Revoked:
 		c.refuse(path, "a revoked certificate, got %s", shown(name))
-	case !cert.OnHSM:
-		c.refuse(path, "a certificate without a private key, got %s, expected one with private-key-on-hsm yes", shown(name))
-	case c.s.HSM == nil:
+	case !cert.HasKey():
+		c.refuse(path, "a certificate without a private key, got %s, expected one with private-key or with private-key-on-hsm yes", shown(name))
+	case cert.OnHSM && c.s.HSM == nil:
 		c.refuse(path, "a key on the HSM and no HSM, got %s, expected %s/safenet-network", shown(name), providerPath)
 	}
 	c.used[name] = true
-}
-
-func (c *checker) revoked(name string) bool {
-	status := c.root.find([]step{{name: "shared"}, {name: "certificate"}, {entryName, name}}).child("status")
-	return status != nil && status.Text == "revoked"
+	return cert
 }
 
 func (c *checker) sameKey(a, b string) bool {
-	first, ok1 := c.certs[a]
-	second, ok2 := c.certs[b]
-	return ok1 && ok2 && string(first.Leaf().RawSubjectPublicKeyInfo) == string(second.Leaf().RawSubjectPublicKeyInfo)
+	first, second := c.certs[a], c.certs[b]
+	return first != nil && second != nil && string(first.Leaf().RawSubjectPublicKeyInfo) == string(second.Leaf().RawSubjectPublicKeyInfo)
 }
 
 // roots are what upstream chains may end in: CAs, and never one of our own.
 func (c *checker) roots() {
 	path := decryptPath + "/trusted-root-CA"
 	for _, name := range (view{c.root, schema}).at("shared", "ssl-decrypt", "trusted-root-CA").members() {
-		cert := c.certs[name]
-		switch leaf := cert.Leaf(); {
-		case c.revoked(name):
-			c.refuse(path, "a revoked certificate, got %s", shown(name))
-		case !leaf.BasicConstraintsValid || !leaf.IsCA:
-			c.refuse(path, "not a CA certificate, got %s", shown(name))
-		}
+		c.ca(path, name)
 		for _, own := range []string{c.s.ForwardTrust.RSA, c.s.ForwardTrust.ECDSA, c.s.ForwardUntrust.RSA, c.s.ForwardUntrust.ECDSA} {
 			if own != "" && c.sameKey(name, own) {
 				c.refuse(path, "the gateway's own CA, got %s, which signs leaves and must not be trusted of servers", shown(name))
@@ -289,12 +310,21 @@ func (c *checker) profiles() {
 		if p.MinVersion > p.MaxVersion {
 			c.refuse(below(profilesPath, p.Name)+"/ssl-protocol-settings", "no version, got min-version %s above max-version %s", p.MinVersion, p.MaxVersion)
 		}
+		if p.MinVersion == TLS12 && !p.RSAKeyExchange && !p.ECDHEKeyExchange {
+			c.refuse(below(profilesPath, p.Name)+"/ssl-protocol-settings", "no key exchange for TLS 1.2, expected keyxchg-algo-ecdhe yes, keyxchg-algo-rsa yes or min-version tls1-3")
+		}
 	}
 }
 
 func (c *checker) rules() {
 	for _, r := range c.s.Rules {
 		path := below(rulesPath, r.Name)
+		if r.NegateSource && len(r.Source) == 0 {
+			c.refuse(path+"/negate-source", "not any is nothing, expected source")
+		}
+		if r.NegateDestination && len(r.Destination) == 0 {
+			c.refuse(path+"/negate-destination", "not any is nothing, expected destination")
+		}
 		if r.Action != Decrypt {
 			continue
 		}
@@ -309,8 +339,10 @@ func (c *checker) rules() {
 				c.refuse(list, "missing, expected the names of the server's certificates")
 			}
 			for _, name := range r.Certificates {
-				c.key(list, name)
-				cert := c.certs[name]
+				cert := c.key(list, name)
+				if cert == nil {
+					continue
+				}
 				if algorithm := keyAlgorithm(cert.Leaf()); algorithm != "RSA" && algorithm != "EC" {
 					c.refuse(list, "a kind of key that is not supported yet, got %s (%s), expected RSA or EC", shown(name), algorithm)
 				}

@@ -54,7 +54,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"no private key", func(b *Builder) {
 			b.Set(certPath("ca")+"/public-key", inPEM(ca))
 			b.Set(trust+"/ecdsa", "ca")
-		}, []string{trust + `/ecdsa: a certificate without a private key, got "ca", expected one with private-key-on-hsm yes`}},
+		}, []string{trust + `/ecdsa: a certificate without a private key, got "ca", expected one with private-key or with private-key-on-hsm yes`}},
 		{"a revoked CA", func(b *Builder) {
 			b.Set(certPath("trust")+"/status", "revoked")
 		}, []string{trust + `/ecdsa: a revoked certificate, got "trust"`}},
@@ -94,7 +94,7 @@ func TestCheckRefuses(t *testing.T) {
 			b.Set(certificates, "good", "ed", "keyless")
 		}, []string{
 			certificates + `: a kind of key that is not supported yet, got "ed" (Ed25519), expected RSA or EC`,
-			certificates + `: a certificate without a private key, got "keyless", expected one with private-key-on-hsm yes`,
+			certificates + `: a certificate without a private key, got "keyless", expected one with private-key or with private-key-on-hsm yes`,
 		}},
 		{"notes that are wrong", func(b *Builder) {
 			notes := certPath("trust")

@@ -5,6 +5,7 @@ package config
 func systemTable() *element {
 	return container("system", "the device itself",
 		leaf("hostname", "the gateway's own name, in its prompt and its logs", hostName()).or("moongate"),
+		leaf("ssl-tls-service-profile", "how the XML API's server speaks TLS; absent: with a certificate that the gateway makes for itself", nameIn(tlsProfilesPath)),
 		container("hsm-settings", "where the private keys are",
 			choice("provider", "the kind of HSM",
 				container("none", "no HSM; also when provider is absent"),
@@ -26,6 +27,24 @@ func systemTable() *element {
 				),
 			),
 		).await(),
+		leaf("ip-address", "the management interface's address; here that is listen-address of setting/management", listenAddress()).await(),
+		leaf("netmask", "its network's mask", text(15)).await(),
+		leaf("default-gateway", "its router", text(45)).await(),
+		leaf("ipv6-address", "its address", text(49)).await(),
+		leaf("ipv6-default-gateway", "its router", text(45)).await(),
+		leaf("domain", "the domain of the host name", text(253)).await(),
+		leaf("login-banner", "what is shown before a login", text(3200)).await(),
+		leaf("timezone", "the time zone", text(63)).await(),
+		container("dns-setting", "name servers; the machine's are asked").await(),
+		container("ntp-servers", "time servers; the machine's clock is taken").await(),
+		container("permitted-ip", "from where management is reached").await(),
+		container("service", "which services management offers").await(),
+		container("snmp-setting", "SNMP").await(),
+		leaf("update-server", "where updates come from", text(253)).await(),
+		leaf("server-verification", "whether its certificate is verified", yesNo()).await(),
+		container("panorama", "a central manager").await(),
+		leaf("authentication-profile", "who checks administrators' passwords instead", objectName(63)).await(),
+		leaf("certificate-profile", "which client certificates administrators log in with", objectName(63)).await(),
 	)
 }
 

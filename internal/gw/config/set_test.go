@@ -98,7 +98,7 @@ func TestSetRefuses(t *testing.T) {
 		{"/config/share/x", nil, `/config/share: unknown element, got "share", did you mean "shared"?`},
 		{"/config/devices/vsys", nil, `/config/devices/vsys: unknown element, got "vsys", expected entry[@name='…']`},
 		{"/config/devices/" + EntryStep("fw"), nil, `/config/devices/entry[@name='fw']: not one of the choices, got "fw", expected localhost.localdomain`},
-		{"/config/shared/" + EntryStep("fw"), nil, `/config/shared/entry[@name='fw']: unknown element, got "entry", expected certificate or ssl-decrypt`},
+		{"/config/shared/" + EntryStep("fw"), nil, `/config/shared/entry[@name='fw']: unknown element, got "entry", expected certificate, ssl-decrypt, service, log-settings or ssl-tls-service-profile`},
 		{"/config/devices", nil, `/config/devices: a list, expected entry[@name='…'] after it`},
 		{"/config/shared", []string{"x"}, `/config/shared: takes no value, got 1`},
 		{rulePath("1"), []string{"x"}, rulePath("1") + `: takes no value, got 1`},
@@ -133,8 +133,8 @@ func TestBuilderCollects(t *testing.T) {
 	b.Set("/config/y")
 	_, err := b.Bytes()
 	want := []string{
-		`/config/x: unknown element, got "x", expected shared or devices`,
-		`/config/y: unknown element, got "y", expected shared or devices`,
+		`/config/x: unknown element, got "x", expected shared, mgt-config or devices`,
+		`/config/y: unknown element, got "y", expected shared, mgt-config or devices`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

@@ -26,6 +26,12 @@ type Snapshot struct {
 
 	Rules    []Rule // those that are not disabled, in their order
 	Profiles []Profile
+
+	Administrators []Administrator
+	Management     Management
+	Syslog         []SyslogProfile
+	Forwarding     []LogForwarding
+	Retention      Retention
 }
 
 // HSMServer is the network HSM that holds the private keys.
@@ -66,12 +72,18 @@ type Limits struct {
 	Idle           time.Duration // without a byte either way
 }
 
-// Certificate is an entry of the certificate list.
+// Certificate is an entry of the certificate list that has a certificate, not
+// only a request for one.
 type Certificate struct {
-	Name  string
-	Chain []*x509.Certificate // itself, then each one's issuer; at least itself
-	OnHSM bool                // its private key is on the HSM; else there is none
+	Name       string
+	Chain      []*x509.Certificate // itself, then each one's issuer; at least itself
+	OnHSM      bool                // its private key is on the HSM
+	PrivateKey string              // its private key, sealed; "" where it is on the HSM or nowhere
+	Revoked    bool
 }
+
+// HasKey reports that the gateway can use the certificate's private key.
+func (c Certificate) HasKey() bool { return c.OnHSM || c.PrivateKey != "" }
 
 // CAPair names the certificates of a CA by the kind of its key; "" for none.
 type CAPair struct{ RSA, ECDSA string }
@@ -104,14 +116,20 @@ const (
 
 // Rule is a decryption rule. The first that matches decides.
 type Rule struct {
-	Name         string
-	Action       Action
-	Type         RuleType
-	Source       []netip.Prefix // where the client is; empty for anywhere
-	Destination  []netip.Prefix // where the server is; empty for anywhere
-	Certificates []string       // names, of InboundInspection alone
-	Profile      Profile        // the one that it names, or DefaultProfile
-	Description  string
+	Name              string
+	Action            Action
+	Type              RuleType
+	Source            []netip.Prefix // where the client is; empty for anywhere
+	Destination       []netip.Prefix // where the server is; empty for anywhere
+	NegateSource      bool           // the client is in none of Source
+	NegateDestination bool           // the server is in none of Destination
+	Hosts             []string       // what the client asks for: lower case, a name or *. and one; empty for any
+	Services          []Service      // how the server is reached; empty for any
+	LogSuccess        bool           // keep records of connections that went well
+	LogFail           bool           // and of those that did not
+	Certificates      []string       // names, of InboundInspection alone
+	Profile           Profile        // the one that it names, or DefaultProfile
+	Description       string
 }
 
 // Profile is a decryption profile.
@@ -123,6 +141,13 @@ type Profile struct {
 	MinVersion           TLSVersion
 	MaxVersion           TLSVersion
 	RSAKeyExchange       bool // TLS 1.2 without forward secrecy: taken inbound, offered to servers
+	ECDHEKeyExchange     bool // of TLS 1.2; TLS 1.3 has no other
+
+	// What is not blocked is relayed undecrypted.
+	BlockUnsupportedVersion        bool // forward: the client or the server has no version from MinVersion to MaxVersion
+	InboundBlockUnsupportedVersion bool // inbound: the client has none
+	BlockHSMUnavailable            bool // forward: the HSM does not answer
+	InboundBlockHSMUnavailable     bool
 }
 
 // TLSVersion is a protocol version as in the protocol (RFC 8446 section 4.1.2)

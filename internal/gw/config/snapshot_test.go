@@ -13,6 +13,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const day = 24 * time.Hour
+
+var (
+	defaultManagement = Management{
+		Address: netip.MustParseAddr("127.0.0.1"), HTTPSPort: 4443, SSHPort: 2222, MetricsPort: 9180, MinVersion: TLS12, MaxVersion: TLS13,
+		IdleTimeout: time.Hour, APIKeyLifetime: 365 * day, FailedAttempts: 5, LockoutTime: 15 * time.Minute,
+	}
+	defaultRetention = Retention{Traffic: 90 * day, Decryption: 90 * day, System: 365 * day, Config: 365 * day, Size: 4 << 30}
+)
+
 func TestSnapshot(t *testing.T) {
 	t.Parallel()
 	root := certificate(t, thirdKey(), nil)
@@ -65,9 +75,11 @@ func TestSnapshot(t *testing.T) {
 		t.Fatalf("warnings %v, problems %v", warnings, problems)
 	}
 
-	plain := Profile{MinVersion: TLS12, MaxVersion: TLS13}
-	strict := Profile{Name: "strict", BlockUntrustedIssuer: true, MinVersion: TLS13, MaxVersion: TLS13}
-	legacy := Profile{Name: "legacy", MinVersion: TLS12, MaxVersion: TLS12, RSAKeyExchange: true}
+	plain := Profile{MinVersion: TLS12, MaxVersion: TLS13, ECDHEKeyExchange: true, BlockUnsupportedVersion: true,
+		InboundBlockUnsupportedVersion: true, BlockHSMUnavailable: true, InboundBlockHSMUnavailable: true}
+	strict, legacy := plain, plain
+	strict.Name, strict.BlockUntrustedIssuer, strict.MinVersion = "strict", true, TLS13
+	legacy.Name, legacy.MaxVersion, legacy.RSAKeyExchange = "legacy", TLS12, true
 	trustCA, _ := got.Certificate("trust")
 	untrustCA, _ := got.Certificate("untrust")
 	want := &Snapshot{
@@ -89,8 +101,8 @@ func TestSnapshot(t *testing.T) {
 		Limits: Limits{MaxConnections: 10000, Handshake: 30 * time.Second, Connect: 10 * time.Second, Idle: time.Minute},
 		Certificates: []Certificate{
 			trustCA, untrustCA,
-			{"server", []*x509.Certificate{server, root}, true},
-			{"root", []*x509.Certificate{root}, false},
+			{Name: "server", Chain: []*x509.Certificate{server, root}, OnHSM: true},
+			{Name: "root", Chain: []*x509.Certificate{root}},
 		},
 		ForwardTrust:   CAPair{ECDSA: "trust"},
 		ForwardUntrust: CAPair{ECDSA: "untrust"},
@@ -100,17 +112,20 @@ func TestSnapshot(t *testing.T) {
 			{"no.example", "pinned once", false},
 		},
 		Rules: []Rule{
-			{Name: "z first", Action: NoDecrypt, Type: ForwardProxy, Profile: plain,
+			{Name: "z first", Action: NoDecrypt, Type: ForwardProxy, Profile: plain, LogSuccess: true, LogFail: true,
 				Destination: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")}},
-			{Name: "in", Action: Decrypt, Type: InboundInspection, Profile: legacy, Certificates: []string{"server"}},
-			{Name: "all", Action: Decrypt, Type: ForwardProxy, Profile: strict, Description: "the rest"},
+			{Name: "in", Action: Decrypt, Type: InboundInspection, Profile: legacy, Certificates: []string{"server"}, LogSuccess: true, LogFail: true},
+			{Name: "all", Action: Decrypt, Type: ForwardProxy, Profile: strict, Description: "the rest", LogSuccess: true, LogFail: true},
 		},
-		Profiles: []Profile{strict, legacy},
+		Profiles:   []Profile{strict, legacy},
+		Management: defaultManagement,
+		Retention:  defaultRetention,
 	}
 	same := cmp.Options{
 		cmp.Comparer(func(a, b *x509.Certificate) bool { return a.Equal(b) }),
 		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	}
 	if diff := cmp.Diff(want, got, same); diff != "" {
 		t.Errorf("snapshot (-want +got):\n%s", diff)
@@ -129,8 +144,11 @@ func TestEmptySnapshot(t *testing.T) {
 	want := &Snapshot{
 		Hostname: "moongate",
 		Limits:   Limits{10000, 30 * time.Second, 10 * time.Second, time.Hour},
+
+		Management: defaultManagement,
+		Retention:  defaultRetention,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("snapshot (-want +got):\n%s", diff)
 	}
 }
@@ -151,7 +169,7 @@ func TestLoad(t *testing.T) {
 	_, _, err := Load(path)
 	want := []string{
 		path + `:3: /config/shared/certificat: unknown element, got "certificat", did you mean "certificate"?`,
-		path + `:4: /config/shared/x: unknown element, got "x", expected certificate or ssl-decrypt`,
+		path + `:4: /config/shared/x: unknown element, got "x", expected certificate, ssl-decrypt, service, log-settings or ssl-tls-service-profile`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

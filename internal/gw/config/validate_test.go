@@ -58,7 +58,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"swapped letters", inSystem(`<hostnmae>gw</hostnmae>`), []string{
 			system + `/hostnmae: unknown element, got "hostnmae", did you mean "hostname"?`}},
 		{"an element like no other", inShared(`<admin-password>hunter2</admin-password>`), []string{
-			`/config/shared/admin-password: unknown element, got "admin-password", expected certificate or ssl-decrypt`}},
+			`/config/shared/admin-password: unknown element, got "admin-password", expected certificate, ssl-decrypt, service, log-settings or ssl-tls-service-profile`}},
 		{"an unknown attribute", `<config dirtyId="2"/>`, []string{
 			`/config/@dirtyId: unknown attribute`}},
 		{"text in a container", inShared(`hunter2`), []string{
@@ -109,20 +109,18 @@ func TestValidateRefuses(t *testing.T) {
 
 		{"a key in the configuration", inShared(`<certificate><entry name="c"><public-key>x</public-key><private-key>-----BEGIN</private-key></entry></certificate>`), []string{
 			`/config/shared/certificate/entry[@name='c']/public-key: not PEM at certificate 1, expected a certificate in PEM, then its issuers if any, each the issuer of the one before`,
-			`/config/shared/certificate/entry[@name='c']/private-key: not supported yet`}},
-		{"a key not on the HSM", inShared(`<certificate><entry name="c"><private-key-on-hsm>no</private-key-on-hsm></entry></certificate>`), []string{
-			`/config/shared/certificate/entry[@name='c']/private-key-on-hsm: not supported yet, got "no", expected yes`,
-			`/config/shared/certificate/entry[@name='c']/public-key: missing, expected a certificate in PEM, then its issuers if any, each the issuer of the one before`}},
+			`/config/shared/certificate/entry[@name='c']/private-key: not sealed, expected a private key in PKCS#8, sealed by this gateway`}},
+		{"a masked key", inShared(`<certificate><entry name="c"><private-key>********</private-key></entry></certificate>`), []string{
+			`/config/shared/certificate/entry[@name='c']/private-key: a masked secret, which says nothing, expected a private key in PKCS#8, sealed by this gateway`}},
 		{"a reference to nothing", inShared(`<ssl-decrypt><forward-trust-certificate><rsa>ca</rsa></forward-trust-certificate></ssl-decrypt>`), []string{
 			`/config/shared/ssl-decrypt/forward-trust-certificate/rsa: no such entry, got "ca", expected one of /config/shared/certificate, which has none`}},
 		{"a wildcard in the middle", inShared(`<ssl-decrypt><ssl-exclude-cert><entry name="www.*.com"><exclude>maybe</exclude></entry></ssl-exclude-cert></ssl-decrypt>`), []string{
 			`/config/shared/ssl-decrypt/ssl-exclude-cert/entry[@name='www.*.com']/@name: not a host name or wildcard, got "www.*.com", expected a host name, or *. before one for every name below it`,
 			`/config/shared/ssl-decrypt/ssl-exclude-cert/entry[@name='www.*.com']/exclude: not one of the choices, got "maybe", expected yes or no`}},
 
-		{"a rule of another kind", inRule(`<from><member>trust</member></from><tag><member>x</member></tag><negate-source>yes</negate-source>`), []string{
+		{"a rule of another kind", inRule(`<from><member>trust</member></from><tag><member>x</member></tag>`), []string{
 			rule + `/from/member: not supported yet, got "trust", expected any`,
-			rule + `/tag: not supported yet`,
-			rule + `/negate-source: not supported yet, got "yes", expected no`}},
+			rule + `/tag: not supported yet`}},
 		{"an action with a slip", strings.Replace(inRule(``), "no-decrypt", "no-decript", 1), []string{
 			rule + `/action: not one of the choices, got "no-decript", expected decrypt or no-decrypt; did you mean "no-decrypt"?`}},
 		{"no action", strings.Replace(inRule(``), "<action>no-decrypt</action>", "", 1), []string{
@@ -148,8 +146,8 @@ func TestValidateRefuses(t *testing.T) {
 			`<rulebase><decryption><rules><entry name="r1"><action>no-decrypt</action><profile>p2</profile></entry></rules></decryption></rulebase><profiles>`, 1), []string{
 			rule + `/profile: no such entry, got "p2", expected one of ` + profilesPath + `: p1`}},
 
-		{"a profile of another kind", inProfile(`<ssl-forward-proxy><block-if-hsm-unavailable>no</block-if-hsm-unavailable></ssl-forward-proxy><ssl-protocol-settings><min-version>tls1-0</min-version><max-version>tls1-4</max-version><enc-algo-rc4>no</enc-algo-rc4></ssl-protocol-settings>`), []string{
-			profile + `/ssl-forward-proxy/block-if-hsm-unavailable: not supported yet`,
+		{"a profile of another kind", inProfile(`<ssl-forward-proxy><block-unknown-cert>no</block-unknown-cert></ssl-forward-proxy><ssl-protocol-settings><min-version>tls1-0</min-version><max-version>tls1-4</max-version><enc-algo-rc4>no</enc-algo-rc4></ssl-protocol-settings>`), []string{
+			profile + `/ssl-forward-proxy/block-unknown-cert: not supported yet`,
 			profile + `/ssl-protocol-settings/min-version: not supported yet, got "tls1-0", expected tls1-2 or tls1-3`,
 			profile + `/ssl-protocol-settings/max-version: not one of the choices, got "tls1-4", expected tls1-2, tls1-3 or max; did you mean "tls1-2"?`,
 			profile + `/ssl-protocol-settings/enc-algo-rc4: not supported yet`}},

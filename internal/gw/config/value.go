@@ -180,11 +180,19 @@ func host() *value {
 func listenAddress() *value {
 	return &value{
 		doc: "an IPv4 or IPv6 address; 0.0.0.0 or :: for every one of the machine",
-		find: finder("not an address to listen on", func(s string) bool {
-			a, ok := address(s)
-			return ok && !a.IsMulticast()
-		}),
+		find: func(s string) string {
+			_, wrong := listenOn(s)
+			return wrong
+		},
 	}
+}
+
+func listenOn(s string) (netip.Addr, string) {
+	a, ok := address(s)
+	if !ok || a.IsMulticast() {
+		return netip.Addr{}, "not an address to listen on"
+	}
+	return a, ""
 }
 
 // network is a rule's source or destination.
@@ -220,6 +228,20 @@ func serverPattern() *value {
 			return isHostName(strings.TrimPrefix(s, "*."))
 		}),
 	}
+}
+
+// hostPattern is a rule's destination-host.
+func hostPattern() *value {
+	v := serverPattern()
+	v.doc = "any, " + v.doc
+	find := v.find
+	v.find = func(s string) string {
+		if s == anyWord {
+			return ""
+		}
+		return find(s)
+	}
+	return v
 }
 
 // certificates is a certificate in PEM, after it those that issued it.
@@ -336,11 +358,6 @@ func parseDestination(s string) (AllowedDestination, string) {
 		return d, ""
 	}
 	return AllowedDestination{}, wrong
-}
-
-// secretText is text that no error repeats.
-func secretText() *value {
-	return &value{doc: "text", secret: true, find: func(string) string { return "" }}
 }
 
 // opensslTime is how OpenSSL prints a certificate's validity.
