@@ -23,6 +23,8 @@ var layers = map[string][]string{
 	"internal/harden": {},
 	// selfsign asks a crypto.Signer for one signature: cmu and embedded share it.
 	"internal/selfsign": {},
+	// keyfile reads and writes files of certificates and keys: bytes to values.
+	"internal/keyfile": {},
 	"internal/audit":    {"internal/durable"},
 	// shell and sshd know no appliance: the HSM and the gateway both use them.
 	"internal/shell": {},
@@ -63,12 +65,11 @@ var layers = map[string][]string{
 	"internal/gw/flow":      {},
 	"internal/gw/config":    {"internal/durable"},
 	"internal/gw/keys":      {"client", "internal/gw/flow"},
-	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign"},
+	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign", "internal/keyfile"},
 	"internal/gw/verify":    {"internal/gw/flow"},
 	"internal/gw/policy":    {"internal/gw/config", "internal/gw/flow"},
 	"internal/gw/mint":      {"internal/gw/certstore", "internal/gw/flow"},
 	"internal/gw/inbound":   {"internal/gw/certstore", "internal/gw/flow"},
-	"internal/gw/flowlog":   {"internal/gw/flow", "internal/durable"},
 	"internal/gw/intercept": {"internal/gw/flow", "internal/gw/policy"},
 	// plane makes the data plane of a snapshot and changes it under way.
 	"internal/gw/plane": {"internal/gw/config", "internal/gw/flow", "internal/gw/keys", "internal/gw/certstore", "internal/gw/verify", "internal/gw/policy", "internal/gw/mint", "internal/gw/inbound", "internal/gw/intercept"},
@@ -83,9 +84,11 @@ var layers = map[string][]string{
 	"internal/gw/jobs":  {"internal/durable"},
 	// backup knows files, and no gateway.
 	"internal/gw/backup": {"internal/durable", "internal/passphrase"},
-	"internal/gw/mgmt":  {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore"},
-	// config for its nodes and the schema, admin and jobs for words.
-	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane"},
+	// login and syslog for their words alone.
+	"internal/gw/mgmt": {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/login", "internal/syslog"},
+	// config for its nodes and the schema, admin and jobs for words, vault and
+	// revision for those of a change of the master key, and of locks.
+	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
 	"internal/gw/api": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore"},
 	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},
 
@@ -116,6 +119,7 @@ var forbidden = []struct{ pkg, imports, reason string }{
 	{"internal/hsm/object", "os", "objects and their rules are pure: no I/O"},
 	{"internal/hsm/mech", "os", "mechanisms are functions of key bytes: no I/O"},
 	{"internal/hsm/mech", "net", "mechanisms are functions of key bytes: no I/O"},
+	{"internal/keyfile", "os", "a codec reads and writes what it is given: no I/O"},
 	{"internal/hsm/wire", "os", "a codec reads and writes what it is given: no I/O"},
 	{"internal/gw/flow", "net/http", "the data plane's words carry no protocol stack"},
 	{"internal/gw/policy", "os", "a decision is a function of the snapshot and the hello"},
