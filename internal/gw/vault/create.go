@@ -68,9 +68,13 @@ func publish(dir string, files map[string][]byte) (err error) {
 	return durable.SyncDir(parent)
 }
 
+// unfinishedFor is how long a vault that is being made is left alone: another
+// process may be at it still, to find that this one was quicker.
+const unfinishedFor = time.Hour
+
 // removeUnfinished removes what crashes left of vaults that were being made. The
 // caller holds the vault's lock, so that there is one already.
-func removeUnfinished(dir string) error {
+func removeUnfinished(dir string, now time.Time) error {
 	parent := filepath.Dir(filepath.Clean(dir))
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -79,6 +83,10 @@ func removeUnfinished(dir string) error {
 	for _, e := range entries {
 		if !e.IsDir() || !strings.HasPrefix(e.Name(), unfinished(dir)) {
 			continue
+		}
+		info, err := e.Info()
+		if err != nil || now.Sub(info.ModTime()) < unfinishedFor {
+			continue // gone meanwhile, or not to be touched yet
 		}
 		if err := os.RemoveAll(filepath.Join(parent, e.Name())); err != nil {
 			return fmt.Errorf("removing an unfinished vault: %w", err)

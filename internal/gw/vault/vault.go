@@ -116,7 +116,7 @@ func (v *Vault) prepare() error {
 		return fmt.Errorf("locking the vault: %w", err)
 	}
 	v.lock = lock
-	if err := errors.Join(durable.RemoveTemps(v.dir), removeUnfinished(v.dir)); err != nil {
+	if err := errors.Join(durable.RemoveTemps(v.dir), removeUnfinished(v.dir, time.Now())); err != nil {
 		return errors.Join(err, v.unlock())
 	}
 	return nil
