@@ -217,6 +217,9 @@ type Record struct {
 
 	FailureStage Stage  `json:"failure_stage,omitempty"`
 	FailureCause string `json:"failure_cause,omitempty"`
+
+	// Silent: the rule keeps it out of the logs; it is counted all the same.
+	Silent bool `json:"-"`
 }
 
 // Leg is what one TLS session negotiated.

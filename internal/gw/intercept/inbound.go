@@ -56,16 +56,17 @@ func (g *Gate) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	err := g.accept(flows, accepting)
 	listener.Close()
-	var failure error
-	if accept.Err() == nil {
-		failure = err
+	over := ctx.Err() != nil || g.retired.over()
+	failure := err
+	if over && isClosed(err) {
+		failure = nil
 	}
 	drain, cancel := drainAfter(ctx, g.options.Runtime.Load().Limits.withDefaults().Drain, failure)
 	defer cancel()
 	stopDrain := context.AfterFunc(drain, endFlows)
 	defer stopDrain()
 	g.flows.Wait()
-	if accept.Err() != nil && isClosed(err) {
+	if failure == nil {
 		return nil
 	}
 	return fmt.Errorf("accepting inbound clients: %w", err)

@@ -83,7 +83,9 @@ func (p *Proxy) Serve(ctx context.Context, listener net.Listener) error {
 	var failure error
 	select {
 	case err := <-served:
-		failure = fmt.Errorf("accepting proxy clients: %w", err)
+		if !p.retired.over() || !isClosed(err) {
+			failure = fmt.Errorf("accepting proxy clients: %w", err)
+		}
 		served <- err
 	case <-p.retired.done:
 	case <-ctx.Done():

@@ -16,6 +16,16 @@ func newRetirement() retirement { return retirement{make(chan struct{}), new(syn
 
 func (r retirement) retire() { r.once.Do(func() { close(r.done) }) }
 
+// over reports whether the listener was retired.
+func (r retirement) over() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // context returns one that is done when ctx is, or at the retirement.
 func (r retirement) context(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)

@@ -114,6 +114,8 @@ func (s *session) finish(f *flow.Failure) {
 		s.options.Log.Debug("flow failed", slog.String("id", r.ID), slog.String("target", r.Target),
 			slog.String("stage", string(f.Stage)), slog.Any("cause", f.Err))
 	}
+	silence := s.decision.Silence
+	r.Silent = r.Bypass == "" && (f == nil && silence.Success || f != nil && silence.Failure)
 	s.options.Table.remove(s)
 	s.options.Sink.Write(r)
 }
@@ -168,7 +170,7 @@ func (s *session) run(ctx context.Context) *flow.Failure {
 		return s.refuse(ctx, f, client.bytes)
 	}
 	clientLeg, serverLeg, f := s.handshakes(ctx, client)
-	if f != nil {
+	if clientLeg == nil {
 		return f
 	}
 	s.publish()
@@ -201,7 +203,9 @@ func (s *session) refuse(ctx context.Context, f *flow.Failure, hello []byte) *fl
 	return s.alert(f)
 }
 
-// handshakes makes both TLS sessions, in the time allowed for both.
+// handshakes makes both TLS sessions, in the time allowed for both. Without
+// them the flow is over: by the failure, or, where there is none, because it
+// was relayed undecrypted instead.
 func (s *session) handshakes(ctx context.Context, p *peeked) (client, server *leg, f *flow.Failure) {
 	bounded, cancel := context.WithTimeout(flow.WithMeter(ctx, &s.meter), s.limits.TLSTimeout)
 	defer cancel()

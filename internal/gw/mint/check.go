@@ -38,7 +38,7 @@ func checkForm(t, issuer *x509.Certificate) error {
 	if !t.BasicConstraintsValid || t.IsCA || t.MaxPathLen != 0 {
 		return errors.New("the leaf would not be an end entity")
 	}
-	if t.KeyUsage != x509.KeyUsageDigitalSignature || !slices.Equal(t.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) || len(t.UnknownExtKeyUsage) != 0 {
+	if t.KeyUsage&^x509.KeyUsageKeyEncipherment != x509.KeyUsageDigitalSignature || !slices.Equal(t.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}) || len(t.UnknownExtKeyUsage) != 0 {
 		return errors.New("the leaf's key usage would not be that of a server")
 	}
 	if len(t.ExtraExtensions) != 0 || len(t.Policies) != 0 || len(t.PolicyIdentifiers) != 0 || len(t.EmailAddresses) != 0 || len(t.URIs) != 0 ||

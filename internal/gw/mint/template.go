@@ -2,6 +2,7 @@ package mint
 
 import (
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"math/big"
 	"net"
@@ -46,6 +47,9 @@ func prepare(req *flow.CertifyRequest, issuer *x509.Certificate, key leafKey, no
 		SubjectKeyId:          key.id,
 		AuthorityKeyId:        issuer.SubjectKeyId,
 		IPAddresses:           server.IPAddresses,
+	}
+	if _, isRSA := key.private.Public().(*rsa.PublicKey); isRSA {
+		t.KeyUsage |= x509.KeyUsageKeyEncipherment // for RSA key exchange (RFC 5246, section 7.4.2)
 	}
 	for _, name := range server.DNSNames {
 		if isHostPattern(name) {

@@ -52,10 +52,12 @@ func newFigures(p *Plane) *figures {
 	return &figures{plane: p, flows: map[flowLabels]uint64{}, legs: map[legLabels]uint64{}}
 }
 
-// Write counts a record and passes it on.
+// Write counts a record and passes it on, unless its rule keeps it silent.
 func (f *figures) Write(r *flow.Record) {
 	f.count(r)
-	f.plane.options.Sink.Write(r)
+	if !r.Silent {
+		f.plane.options.Sink.Write(r)
+	}
 }
 
 func (f *figures) count(r *flow.Record) {

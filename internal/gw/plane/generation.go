@@ -193,7 +193,7 @@ func (c *compiler) certificate(h hash.Hash, name string) (*certstore.Entry, erro
 		return nil, err
 	}
 	configured, _ := c.snapshot.Certificate(name)
-	fmt.Fprintf(h, "%q %t ", name, configured.OnHSM)
+	fmt.Fprintf(h, "%q %t %q ", name, configured.OnHSM, configured.PrivateKey)
 	addCertificates(h, entry.Chain)
 	return entry, nil
 }

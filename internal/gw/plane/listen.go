@@ -92,8 +92,9 @@ func open(address string, old []*service) (*net.TCPListener, error) {
 	if len(beside) == 0 {
 		return nil, err
 	}
-	// The port is shared for this one moment only: in earnest, another process
-	// of the same user could take a part of the connections.
+	// The port is shared for this one moment only, and only with a process of
+	// the same user that asks to share it too: one that does not, such as
+	// another gateway, finds it taken.
 	for _, l := range beside {
 		defer share(l, false)
 		if err := share(l, true); err != nil {

@@ -11,7 +11,6 @@ package policy
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"moongate/internal/gw/flow"
 )
@@ -51,27 +50,24 @@ type Decision struct {
 	Reason string
 	// Profile holds for a flow that is decrypted; never nil.
 	Profile *Profile
+	// Silence is what the rule leaves out of the logs.
+	Silence Silence
+}
+
+// Silence is what a rule leaves out of the logs; nothing, where it is zero. A
+// flow that was relayed undecrypted against its rule's word is never left out.
+type Silence struct {
+	Success bool // log-success no
+	Failure bool // log-fail no
 }
 
 // Policy is a compiled rule base with its exclusion list.
 type Policy struct {
-	exclusions exclusions
+	exclusions patterns
 	rules      []rule
+	forward    *index   // of rules
+	inbound    *index   // of rules
 	fallback   *Profile // where no rule names one
-}
-
-// rule is a row of the rule base, in the order of evaluation.
-type rule struct {
-	name        string
-	kind        flow.Kind
-	action      Action
-	source      addresses
-	destination addresses
-	profile     *Profile
-}
-
-func (r *rule) matches(f *Facts) bool {
-	return r.kind == f.Kind && r.source.contain(f.Client) && r.destination.contain(f.Server)
 }
 
 // Decide says what becomes of a flow, in this order:
@@ -82,111 +78,29 @@ func (r *rule) matches(f *Facts) bool {
 //     of inspection (CONNECT evil.example with the server name of an excluded
 //     host, or the other way round on a shared front end). For the same reason
 //     a CONNECT to an IP address is excluded only if that address is listed.
-//  2. The first rule that matches.
+//  2. The first rule that matches, with all of its conditions: source and
+//     destination address, host name, port of the server.
 //  3. Where no rule matches, a forward flow is decrypted under the default
 //     profile: to look is the purpose, and to look away takes a rule. An
 //     inbound flow is not decrypted, since only a rule says with which
 //     certificate it could be.
 func (p *Policy) Decide(f Facts) Decision {
-	f.Client, f.Server = f.Client.Unmap().WithZone(""), f.Server.Unmap().WithZone("")
+	q := newQuery(f)
 	note := ""
+	rules := p.inbound
 	if f.Kind == flow.Forward {
-		pattern, half := p.exclusions.cover(f.Host, f.SNI)
+		rules = p.forward
+		pattern, half := p.exclusions.cover(q.host, q.sni)
 		if pattern != "" {
 			return Decision{Action: NoDecrypt, Reason: fmt.Sprintf("exclusion %q", pattern), Profile: p.fallback}
 		}
 		note = half
 	}
-	for i := range p.rules {
-		if r := &p.rules[i]; r.matches(&f) {
-			return Decision{Action: r.action, Rule: r.name, Reason: "rule" + note, Profile: r.profile}
-		}
+	if r := rules.first(&q); r != nil {
+		return Decision{Action: r.action, Rule: r.name, Reason: "rule" + note, Profile: r.profile, Silence: r.silence}
 	}
 	if f.Kind == flow.Inbound {
 		return Decision{Action: NoDecrypt, Reason: "default: no rule gives a certificate to present", Profile: p.fallback}
 	}
 	return Decision{Action: Decrypt, Reason: "default" + note, Profile: p.fallback}
-}
-
-// addresses is a set of networks; empty means any address, known or not. An
-// address that is asked for is unmapped and without a zone.
-type addresses []netip.Prefix
-
-func (set addresses) contain(a netip.Addr) bool {
-	if len(set) == 0 {
-		return true
-	}
-	for _, p := range set {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
-// exclusions are the names that are not decrypted.
-type exclusions struct {
-	exact    map[string]string // canonical name to the pattern as it was written
-	wildcard map[string]string // "*.example.com" is under "example.com"
-}
-
-// add takes a pattern: a host name, an IP address, or "*." and a name, which
-// stands for every name below that one, at any depth, but not for it itself.
-func (e *exclusions) add(pattern string) {
-	if e.exact == nil {
-		e.exact, e.wildcard = map[string]string{}, map[string]string{}
-	}
-	if parent, below := strings.CutPrefix(canonical(pattern), "*."); below {
-		e.wildcard[parent] = pattern
-		return
-	}
-	e.exact[canonical(pattern)] = pattern
-}
-
-// cover returns the pattern that excludes a flow with this CONNECT host and
-// server name, or, where only one of the two is excluded, a note on that.
-func (e *exclusions) cover(host, sni string) (pattern, note string) {
-	byHost := e.find(host)
-	if sni == "" || canonical(sni) == canonical(host) {
-		return byHost, ""
-	}
-	bySNI := e.find(sni)
-	switch {
-	case byHost != "" && bySNI != "":
-		return bySNI, ""
-	case byHost != "":
-		return "", fmt.Sprintf(" (the CONNECT host is excluded by %q, the server name is not)", byHost)
-	case bySNI != "":
-		return "", fmt.Sprintf(" (the server name is excluded by %q, the CONNECT host is not)", bySNI)
-	}
-	return "", ""
-}
-
-func (e *exclusions) find(name string) string {
-	name = canonical(name)
-	if p, ok := e.exact[name]; ok {
-		return p
-	}
-	for {
-		_, parent, more := strings.Cut(name, ".")
-		if !more {
-			return ""
-		}
-		if p, ok := e.wildcard[parent]; ok {
-			return p
-		}
-		name = parent
-	}
-}
-
-// canonical brings a name into the form that names are compared in: lower
-// case, without the root's dot. Internationalised names are compared as the
-// A-labels that TLS and CONNECT carry (RFC 5890, section 2.3.2.1); IP
-// addresses in their shortest form, IPv4-mapped ones as IPv4.
-func canonical(name string) string {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if a, err := netip.ParseAddr(name); err == nil {
-		return a.Unmap().String()
-	}
-	return name
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -253,19 +252,6 @@ func TestDestinations(t *testing.T) {
 				t.Errorf("got %v, want refusal %q", err, test.refused)
 			}
 		})
-	}
-}
-
-func BenchmarkDecide10kRules(b *testing.B) {
-	var rules []config.Rule
-	for i := range 10_000 {
-		rules = append(rules, config.Rule{Name: fmt.Sprint(i), Action: config.Decrypt, Type: config.ForwardProxy,
-			Source: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)}})
-	}
-	p := Compile(&config.Snapshot{Rules: rules, Exclusions: excluded("bank.example")})
-	f := Facts{Kind: flow.Forward, Host: "a.example", SNI: "a.example", Client: netip.MustParseAddr("192.0.2.1"), Server: netip.MustParseAddr("198.51.100.1")}
-	for b.Loop() {
-		p.Decide(f)
 	}
 }
 

@@ -30,7 +30,8 @@ type Profile struct {
 	// RSAKeyExchange lets either leg use the cipher suites without forward
 	// secrecy (RFC 5246, section 7.4.7.1).
 	RSAKeyExchange bool
-	// NoECDHE forbids either leg every other key exchange, and so TLS 1.3.
+	// NoECDHE forbids either leg every other key exchange of TLS 1.2. TLS 1.3,
+	// where the versions allow it, has no other and is not touched.
 	NoECDHE bool
 	// Forward and Inbound say what is relayed undecrypted rather than blocked.
 	Forward, Inbound Relaxed

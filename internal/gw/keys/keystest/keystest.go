@@ -22,6 +22,8 @@ type Provider struct {
 	uses atomic.Int64
 	away atomic.Bool
 	hang atomic.Bool
+	// broken: what Status does not know of yet.
+	broken atomic.Bool
 
 	mu   sync.Mutex
 	held []crypto.Signer // guarded by mu
@@ -39,6 +41,10 @@ func (p *Provider) Add(list ...crypto.Signer) {
 // once with keys.ErrUnavailable, or not. A provider that hangs too waits first,
 // as a network client that tries to connect again does.
 func (p *Provider) SetAway(away bool) { p.away.Store(away) }
+
+// SetBroken makes every use of a key fail at once with keys.ErrUnavailable, or
+// not, while Status still says that the provider is there.
+func (p *Provider) SetBroken(broken bool) { p.broken.Store(broken) }
 
 // SetHang makes every use of a key wait for the end of its context, or not.
 func (p *Provider) SetHang(hang bool) { p.hang.Store(hang) }
@@ -93,6 +99,9 @@ func (p *Provider) begin(ctx context.Context) error {
 	p.uses.Add(1)
 	if err := p.reach(); err != nil {
 		return err
+	}
+	if p.broken.Load() {
+		return fmt.Errorf("%w: the test broke the provider", keys.ErrUnavailable)
 	}
 	p.mu.Lock()
 	gate := p.gate
