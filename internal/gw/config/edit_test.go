@@ -19,16 +19,6 @@ func elements(t testing.TB, text string) []*Node {
 	return nodes
 }
 
-// decoded reads a whole tree of a test.
-func decoded(t testing.TB, text string) *Node {
-	t.Helper()
-	root, err := Decode([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return root
-}
-
 // applied makes one edit after another, and sees that none writes to the tree
 // that it was given.
 func applied(t testing.TB, root *Node, edits ...Edit) *Node {
@@ -56,19 +46,9 @@ func at(t testing.TB, root *Node, path string) string {
 	}
 	var b strings.Builder
 	for _, n := range nodes {
-		b.WriteString(compact(n))
+		b.WriteString(Compact(n))
 	}
 	return b.String()
-}
-
-// compact writes a tree on one line.
-func compact(n *Node) string {
-	text := strings.TrimPrefix(string(Encode(n)), "<?xml version=\"1.0\"?>\n")
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = strings.TrimSpace(line)
-	}
-	return strings.Join(lines, "")
 }
 
 func names(t testing.TB, root *Node, list string) []string {

@@ -19,13 +19,7 @@ func Encode(root *Node) []byte {
 
 func encode(b *bytes.Buffer, n *Node, depth int) {
 	indent(b, depth)
-	b.WriteString("<" + n.Name)
-	if n.Name == entryName {
-		writeAttr(b, "name", n.Entry)
-	}
-	for _, a := range n.Attrs {
-		writeAttr(b, a.Name, a.Value)
-	}
+	openTag(b, n)
 	switch {
 	case len(n.Children) > 0:
 		b.WriteString(">\n")
@@ -41,6 +35,50 @@ func encode(b *bytes.Buffer, n *Node, depth int) {
 	default:
 		b.WriteString("/>\n")
 	}
+}
+
+// encodedSize is how many bytes Encode writes of a tree that XML can hold.
+func encodedSize(root *Node) int { return len("<?xml version=\"1.0\"?>\n") + sizeAt(root, 0) }
+
+func sizeAt(n *Node, depth int) int {
+	size := 2*depth + len("<>\n") + len(n.Name)
+	if n.Name == entryName {
+		size += len(` name=""`) + escapedSize(n.Entry, true)
+	}
+	for _, a := range n.Attrs {
+		size += len(` =""`) + len(a.Name) + escapedSize(a.Value, true)
+	}
+	switch {
+	case len(n.Children) > 0:
+		for _, c := range n.Children {
+			size += sizeAt(c, depth+1)
+		}
+		return size + 2*depth + len("</>\n") + len(n.Name)
+	case n.Text != "":
+		return size + escapedSize(n.Text, false) + len("</>") + len(n.Name)
+	}
+	return size + len("/")
+}
+
+func escapedSize(s string, attr bool) int {
+	size := len(s)
+	for i := range len(s) {
+		switch s[i] {
+		case '&', '\r':
+			size += len("&amp;") - 1
+		case '<', '>':
+			size += len("&lt;") - 1
+		case '"':
+			if attr {
+				size += len("&quot;") - 1
+			}
+		case '\n', '\t':
+			if attr {
+				size += len("&#xA;") - 1
+			}
+		}
+	}
+	return size
 }
 
 func indent(b *bytes.Buffer, depth int) {
@@ -88,4 +126,41 @@ func isXML(r rune) bool {
 // isText reports whether XML can hold the whole of s.
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !isXML(r) })
+}
+
+// Compact writes a tree, or a part of one, as one line of XML without a
+// declaration; but line feeds within values stay.
+func Compact(n *Node) string {
+	var b bytes.Buffer
+	compact(&b, n)
+	return b.String()
+}
+
+func compact(b *bytes.Buffer, n *Node) {
+	openTag(b, n)
+	switch {
+	case len(n.Children) > 0:
+		b.WriteString(">")
+		for _, c := range n.Children {
+			compact(b, c)
+		}
+		b.WriteString("</" + n.Name + ">")
+	case n.Text != "":
+		b.WriteString(">")
+		escape(b, n.Text, textEscapes)
+		b.WriteString("</" + n.Name + ">")
+	default:
+		b.WriteString("/>")
+	}
+}
+
+// openTag writes a start tag but for its end.
+func openTag(b *bytes.Buffer, n *Node) {
+	b.WriteString("<" + n.Name)
+	if n.Name == entryName {
+		writeAttr(b, "name", n.Entry)
+	}
+	for _, a := range n.Attrs {
+		writeAttr(b, a.Name, a.Value)
+	}
 }

@@ -154,20 +154,19 @@ func (p places) of(siblings []*Node, n *Node) (int, bool) {
 // fits holds a tree against what Decode reads: a candidate must be one that can
 // be read again.
 func fits(root *Node) error {
-	elements, size := 0, 0
+	elements := 0
 	var wide *Node
-	var walk func(n *Node, depth int)
-	walk = func(n *Node, depth int) {
+	var walk func(n *Node)
+	walk = func(n *Node) {
 		elements++
-		size += 2*(depth*2+len(n.Name)) + 16 + len(n.Entry) + len(n.Text)
 		if len(n.Children) > maxChildren {
 			wide = n
 		}
 		for _, c := range n.Children {
-			walk(c, depth+1)
+			walk(c)
 		}
 	}
-	walk(root, 0)
+	walk(root)
 	problem := func(format string, args ...any) error {
 		return Problem{Path: "/" + root.Name, Text: fmt.Sprintf(format, args...)}
 	}
@@ -176,7 +175,7 @@ func fits(root *Node) error {
 		return problem("too many elements in %s, got %d, expected at most %d", wide.step(), len(wide.Children), maxChildren)
 	case elements > maxElements:
 		return problem("too many elements, got %d, expected at most %d", elements, maxElements)
-	case size > maxSize/8 && len(Encode(root)) > maxSize: // no character takes more than six
+	case encodedSize(root) > maxSize:
 		return problem("the configuration is too large, expected at most %d bytes", maxSize)
 	}
 	return nil
