@@ -3,6 +3,8 @@ package selfsign
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/asn1"
@@ -115,7 +117,7 @@ func SigningRequest(of *x509.Certificate, key crypto.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("reading the request that was signed: %w", err)
 	}
 	if err := made.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("the key does not belong to the certificate: %w", err)
+		return nil, fmt.Errorf("checking the request that was signed: %w", err)
 	}
 	if !bytes.Equal(made.RawSubjectPublicKeyInfo, of.RawSubjectPublicKeyInfo) {
 		return nil, fmt.Errorf("the key does not belong to the certificate %q", of.Subject)
@@ -126,3 +128,31 @@ func SigningRequest(of *x509.Certificate, key crypto.Signer) ([]byte, error) {
 // requested are the extensions that a request asks its CA for: alternative
 // names, basic constraints, the two key usages.
 var requested = []asn1.ObjectIdentifier{{2, 5, 29, 17}, {2, 5, 29, 19}, {2, 5, 29, 15}, {2, 5, 29, 37}}
+
+// NewSigningRequest returns a certificate signing request for what shall be
+// said of a key that has no certificate yet. It says no dates: those are the
+// CA's to choose.
+func NewSigningRequest(key crypto.Signer, r Request) ([]byte, error) {
+	// A certificate under a key of the moment says what the request takes over.
+	throwaway, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the request: %w", err)
+	}
+	r.NotBefore = time.Now()
+	r.NotAfter = r.NotBefore.Add(time.Hour)
+	r.Algorithm = x509.UnknownSignatureAlgorithm
+	template, err := r.template(key.Public())
+	if err != nil {
+		return nil, err
+	}
+	ca := &x509.Certificate{PublicKey: throwaway.Public(), NotAfter: r.NotAfter}
+	der, err := sign(template, key.Public(), &Issuer{ca, throwaway})
+	if err != nil {
+		return nil, err
+	}
+	said, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the request: %w", err)
+	}
+	return SigningRequest(said, key)
+}

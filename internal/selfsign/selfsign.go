@@ -22,10 +22,11 @@ type Request struct {
 	// Serial is random, 126 bits, where it is nil.
 	Serial *big.Int
 	// CA makes a certificate that may sign others and nothing else; otherwise
-	// it is a server's, for Names and Addresses.
+	// it is a server's, for Names and Addresses; Emails are its owner's.
 	CA        bool
 	Names     []string
 	Addresses []net.IP
+	Emails    []string
 	// Algorithm is chosen by the key where it is zero.
 	Algorithm x509.SignatureAlgorithm
 }
@@ -51,7 +52,7 @@ func (r Request) template(public crypto.PublicKey) (*x509.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: r.Subject, NotBefore: r.NotBefore, NotAfter: r.NotAfter,
 		BasicConstraintsValid: true, IsCA: r.CA, SignatureAlgorithm: r.Algorithm,
-		DNSNames: r.Names, IPAddresses: r.Addresses,
+		DNSNames: r.Names, IPAddresses: r.Addresses, EmailAddresses: r.Emails,
 	}
 	if r.CA {
 		template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign

@@ -48,3 +48,13 @@ func (n *network) Make(ctx context.Context, s Spec) (Key, error) {
 	}
 	return n.Key(ctx, made.Public())
 }
+
+// Make asks the link of this moment, which may be one that makes no keys.
+func (s *Switch) Make(ctx context.Context, spec Spec) (Key, error) {
+	link := s.current()
+	maker, can := link.(Maker)
+	if !can {
+		return nil, fmt.Errorf("making a key: %w: %s", ErrUnavailable, link.Status().Cause)
+	}
+	return maker.Make(ctx, spec)
+}
