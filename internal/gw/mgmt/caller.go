@@ -51,6 +51,9 @@ const (
 type Error struct {
 	Code  Code
 	Lines []string
+	// Edit is the number, from 1, of the edit that was refused where there were
+	// several; else 0.
+	Edit int
 }
 
 func (e *Error) Error() string {
