@@ -243,7 +243,7 @@ func (p *parser) join(depth int, is junction, word string, part func(int) (*node
 }
 
 func (p *parser) not(depth int) (*node, error) {
-	if depth >= maxDepth {
+	if depth > maxDepth {
 		return nil, p.wrong("it is nested more than %d deep", maxDepth)
 	}
 	switch {

@@ -15,7 +15,7 @@ import (
 // then are new ones dropped.
 const (
 	maxWaiting      = 8192
-	maxWaitingBytes = 16 << 20
+	maxWaitingBytes = 32 << 20
 )
 
 // forwarder sends messages to one server.
