@@ -158,18 +158,18 @@ func (c *Call) String() string {
 		case a.Kind == List:
 			b.WriteString(" [")
 			for _, v := range c.values[a.Name] {
-				b.WriteString(" " + quote(v))
+				b.WriteString(" " + Quote(v))
 			}
 			b.WriteString(" ]")
 		case a.Kind != Flag:
-			b.WriteString(" " + quote(c.Value(a.Name)))
+			b.WriteString(" " + Quote(c.Value(a.Name)))
 		}
 	}
 	return b.String()
 }
 
-// quote writes a value as one word of a command line.
-func quote(value string) string {
+// Quote writes a value as one word of a command line.
+func Quote(value string) string {
 	if value != "" && !strings.ContainsAny(value, " \t\r\n\"\\|[]'") {
 		return value
 	}
@@ -210,4 +210,10 @@ func joined(c *Command, a Arg) string {
 
 func refusal(code mgmt.Code, format string, args ...any) *mgmt.Error {
 	return &mgmt.Error{Code: code, Lines: []string{fmt.Sprintf(format, args...)}}
+}
+
+// JobName is what a job of the command is called in the answer that enqueues it.
+func (c *Call) JobName() string {
+	first, _, _ := strings.Cut(c.Command.Words, " ")
+	return strings.ToUpper(first[:1]) + first[1:]
 }

@@ -6,7 +6,8 @@ import (
 )
 
 // table holds the rows of all files, by their words.
-var table = sorted(systemCommands())
+var table = sorted(systemCommands(), jobCommands(), configurationCommands(), logCommands(),
+	sessionCommands(), decryptionCommands(), masterKeyCommands(), administratorCommands(), certificateCommands())
 
 func sorted(lists ...[]*Command) []*Command {
 	all := slices.Concat(lists...)
