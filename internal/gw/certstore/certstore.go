@@ -1,7 +1,8 @@
 // Package certstore holds the certificates that the configuration names: their
-// chains, and the way to the private keys, which are elsewhere.
+// chains, and the way to the private keys, which are on the HSM or, sealed by
+// the vault, in the configuration.
 //
-// A store is made from a configuration and never changes; another
+// A [Store] is what the data plane has of them. It is made from a configuration and never changes; another
 // configuration makes another store. It is made without asking the key
 // provider anything, so that a gateway starts while its HSM is away, and an
 // Entry looks its key up at each use, so that it works as soon as the HSM is
@@ -11,9 +12,12 @@ package certstore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/keys"
@@ -24,6 +28,8 @@ type State string
 
 const (
 	Locked      State = "locked"      // on the HSM, and found there
+	Software    State = "software"    // here, sealed, and it opens
+	Unreadable  State = "unreadable"  // here, and it does not open, or is another certificate's
 	Missing     State = "missing"     // the HSM has no such key
 	Unavailable State = "unavailable" // the HSM cannot be asked now
 	NoKey       State = "no-key"      // the configuration names none
@@ -36,7 +42,8 @@ type Store struct {
 }
 
 // New returns the store of a configuration's certificates, whose keys are
-// provider's where the configuration says that they are on the HSM. It relies
+// provider's where the configuration says that they are on the HSM. Software
+// keys need a Keys for a provider; with another they are Unreadable. It relies
 // on the configuration's own checks: every chain is one, and names differ.
 func New(list []config.Certificate, provider keys.Provider) (*Store, error) {
 	s := &Store{entries: make(map[string]*Entry, len(list))}
@@ -47,8 +54,16 @@ func New(list []config.Certificate, provider keys.Provider) (*Store, error) {
 		if _, twice := s.entries[c.Name]; twice {
 			return nil, fmt.Errorf("certificate %q: there are two of the name", c.Name)
 		}
-		e := &Entry{Name: c.Name, Chain: c.Chain, provider: provider}
-		if !c.OnHSM {
+		e := &Entry{Name: c.Name, Chain: c.Chain, OnHSM: c.OnHSM, provider: provider}
+		switch {
+		case c.OnHSM:
+		case c.PrivateKey != "":
+			maker, can := provider.(softwareProvider)
+			if !can {
+				maker = &Keys{} // which says that there is no vault
+			}
+			e.provider = maker.software(c.PrivateKey, e.Leaf().PublicKey)
+		default:
 			e.provider = noKeys{}
 		}
 		s.entries[c.Name] = e
@@ -73,8 +88,12 @@ func (s *Store) State(ctx context.Context, name string) (State, error) {
 		return "", err
 	}
 	switch _, err := e.Key(ctx); {
-	case err == nil:
+	case err == nil && e.OnHSM:
 		return Locked, nil
+	case err == nil:
+		return Software, nil
+	case errors.Is(err, errUnreadable):
+		return Unreadable, nil
 	case errors.Is(err, errNoKey):
 		return NoKey, nil
 	case errors.Is(err, keys.ErrNotFound):
@@ -89,6 +108,7 @@ type Entry struct {
 	Name string
 	// Chain is the certificate and its issuers, as configured; read only.
 	Chain []*x509.Certificate
+	OnHSM bool // its private key is; otherwise it is here, or there is none
 
 	provider keys.Provider
 }
@@ -104,6 +124,32 @@ func (e *Entry) Key(ctx context.Context) (keys.Key, error) {
 		return nil, fmt.Errorf("private key of certificate %q: %w", e.Name, err)
 	}
 	return key, nil
+}
+
+// TLS returns the certificate for a server of the gateway's own, its key bound
+// to no handshake.
+func (e *Entry) TLS(ctx context.Context) (*tls.Certificate, error) {
+	key, err := e.Key(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: e.Presented(), PrivateKey: key.Bind(context.Background()), Leaf: e.Leaf()}, nil
+}
+
+// CheckSoftware opens every software key, so that one that does not open is
+// found when it is committed and not in a handshake.
+func (s *Store) CheckSoftware(ctx context.Context) error {
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
+		e := s.entries[name]
+		if _, is := e.provider.(*software); !is {
+			continue
+		}
+		if _, err := e.Key(ctx); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // Ready tells, without waiting, why the private key cannot be used now: nil,

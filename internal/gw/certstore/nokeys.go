@@ -17,5 +17,5 @@ type noKeys struct{}
 func (noKeys) Key(context.Context, crypto.PublicKey) (keys.Key, error) { return nil, errNoKey }
 
 func (noKeys) Status() keys.Status {
-	return keys.Status{Stage: "key", Cause: "the certificate has no private key: set private-key-on-hsm to yes if the HSM has it"}
+	return keys.Status{Stage: "key", Cause: "the certificate has no private key: import it, or set private-key-on-hsm to yes if the HSM has it"}
 }
