@@ -33,6 +33,8 @@ type Session struct {
 	// Version is what the client's leg negotiated; empty where not Decrypted.
 	Version string
 
+	// Bytes of the relay; of one that is not decrypted, what the kernel has
+	// received from the client, and what the client has acknowledged.
 	BytesUp, BytesDown int64
 }
 
@@ -152,16 +154,18 @@ func (t *Table) EndAll(keep func(*Session) bool, cause error) int {
 }
 
 // EndInspected ends the flows that were let through to their handshakes, those
-// that are decrypted among them. It returns how many there were.
-func (t *Table) EndInspected(cause error) int {
-	n := 0
+// that are decrypted among them. It returns how many there were, and how many
+// others go on.
+func (t *Table) EndInspected(cause error) (ended, others int) {
 	for _, s := range t.all() {
-		if s.inspected.Load() {
-			s.life.end(cause)
-			n++
+		if !s.inspected.Load() {
+			others++
+			continue
 		}
+		s.life.end(cause)
+		ended++
 	}
-	return n
+	return ended, others
 }
 
 // hold is a time in which no handshake begins.
@@ -169,8 +173,9 @@ type hold struct {
 	bound    time.Duration
 	cause    error
 	released chan struct{}
-	waited   int // guarded by the Table's mu
-	refused  int // guarded by the Table's mu
+	waiting  int // now; guarded by the Table's mu, as what follows
+	waited   int
+	refused  int
 }
 
 // Hold makes handshakes that need the gateway's keys wait, each for the bound
@@ -214,21 +219,44 @@ func (t *Table) pass(ctx context.Context, s *session, begin bool) *flow.Failure 
 			s.heldUntil = time.Now().Add(h.bound)
 			h.waited++
 		}
+		h.waiting++
 		t.mu.Unlock()
-		timer := time.NewTimer(time.Until(s.heldUntil))
-		select {
-		case <-h.released:
-			timer.Stop()
-		case <-timer.C:
-			t.mu.Lock()
-			h.refused++
-			t.mu.Unlock()
-			return held(h.cause)
-		case <-ctx.Done():
-			timer.Stop()
-			return held(context.Cause(ctx))
+		if f := t.wait(ctx, h, s.heldUntil); f != nil {
+			return f
 		}
 	}
+}
+
+// wait waits for the end of a hold.
+func (t *Table) wait(ctx context.Context, h *hold, until time.Time) *flow.Failure {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	var cause error
+	select {
+	case <-h.released:
+	case <-timer.C:
+		cause = h.cause
+	case <-ctx.Done():
+		cause = context.Cause(ctx)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h.waiting--
+	if cause == nil {
+		return nil
+	}
+	h.refused++
+	return held(cause)
+}
+
+// Waiting returns how many handshakes wait for the end of a Hold.
+func (t *Table) Waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.hold == nil {
+		return 0
+	}
+	return t.hold.waiting
 }
 
 func held(cause error) *flow.Failure {

@@ -41,6 +41,10 @@ func TestSessions(t *testing.T) {
 	_, err := io.CopyN(io.Discard, clients["bank.example"], bulk)
 	must(t, err)
 	writing.Wait()
+	// Acknowledgements may take a moment.
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && w.plane.Sessions(nil)[1].BytesDown < bulk; {
+		time.Sleep(time.Millisecond)
+	}
 
 	list := w.plane.Sessions(nil)
 	if len(list) != 3 || w.plane.SessionInfo() != (SessionInfo{Active: 3, Decrypted: 2, Limit: 1000}) {

@@ -61,12 +61,16 @@ type Cleared struct {
 	Took      time.Duration
 }
 
+// resetBound is how long ClearSessions waits for the HSM's sessions to come back
+// where its context allows more.
+const resetBound = 30 * time.Second
+
 // ClearSessions ends every flow that is inspected, or about to be, and every
-// session with the HSM, and waits until the HSM's are back. New handshakes wait
-// meanwhile, each for Options.HoldBound at most, and fail then with the cause
-// "HSM sessions reset". progress hears, in sentences, of each state as it comes;
-// nil is nobody. The error is the HSM's, which is tried again in the background;
-// what was done is told with it too.
+// session with the HSM, and waits until the HSM's are back, 30 s at most. New
+// handshakes wait meanwhile, each for Options.HoldBound at most, and fail then
+// with the cause "HSM sessions reset". progress hears, in sentences, of each
+// state as it comes; nil is nobody. The error says why the HSM is not back,
+// which is tried on in the background; what was done is told with it too.
 func (p *Plane) ClearSessions(ctx context.Context, progress func(string)) (Cleared, error) {
 	if progress == nil {
 		progress = func(string) {}
@@ -79,19 +83,9 @@ func (p *Plane) ClearSessions(ctx context.Context, progress func(string)) (Clear
 	defer release()
 	var c Cleared
 	progress("new handshakes wait")
-	c.Sessions = p.table.EndInspected(errCleared)
-	all, _ := p.table.Count()
-	c.Remaining = max(0, all-c.Sessions)
+	c.Sessions, c.Remaining = p.table.EndInspected(errCleared)
 	progress(fmt.Sprintf("%d inspected sessions are ended", c.Sessions))
-	down := time.Now()
-	progress("HSM sessions: down")
-	err = p.options.HSM.Reset(ctx)
-	c.Down = time.Since(down)
-	if c.HSM = p.options.HSM.Status(); err == nil {
-		progress(fmt.Sprintf("HSM sessions: up, after %v", c.Down.Round(time.Millisecond)))
-	} else {
-		progress(fmt.Sprintf("HSM sessions: still down: %v", err))
-	}
+	err = p.resetHSM(ctx, &c, progress)
 	c.Waited, c.Refused = release()
 	c.Took = time.Since(began)
 	progress(fmt.Sprintf("done in %v", c.Took.Round(time.Millisecond)))
@@ -99,6 +93,31 @@ func (p *Plane) ClearSessions(ctx context.Context, progress func(string)) (Clear
 		return c, fmt.Errorf("opening new sessions with the HSM: %w", err)
 	}
 	return c, nil
+}
+
+// resetHSM has the HSM's sessions made anew.
+func (p *Plane) resetHSM(ctx context.Context, c *Cleared, progress func(string)) error {
+	if g := p.generation(); g == nil || g.snapshot.HSM == nil {
+		c.HSM = p.options.HSM.Status()
+		progress("no HSM is configured: there are no sessions with one")
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resetBound)
+	defer cancel()
+	began := time.Now()
+	progress("HSM sessions: down")
+	err := p.options.HSM.Reset(ctx)
+	if err != nil && ctx.Err() == nil {
+		progress(fmt.Sprintf("HSM sessions: still down: %v", err))
+		err = p.options.HSM.Ready(ctx)
+	}
+	c.Down, c.HSM = time.Since(began), p.options.HSM.Status()
+	if err != nil {
+		progress(fmt.Sprintf("HSM sessions: not back: %v", err))
+		return err
+	}
+	progress(fmt.Sprintf("HSM sessions: up, after %v", c.Down.Round(time.Millisecond)))
+	return nil
 }
 
 // generation is the one that runs; nil before the first.

@@ -113,11 +113,19 @@ type link struct {
 	*keystest.Provider
 	resets atomic.Int64
 	closed atomic.Bool
+	reset  func(context.Context) error // nil succeeds at once
 }
 
 func (l *link) Ready(context.Context) error { return nil }
-func (l *link) Reset(context.Context) error { l.resets.Add(1); return nil }
 func (l *link) Close() error                { l.closed.Store(true); return nil }
+
+func (l *link) Reset(ctx context.Context) error {
+	l.resets.Add(1)
+	if l.reset == nil {
+		return nil
+	}
+	return l.reset(ctx)
+}
 
 // world is a plane with its authorities, an HSM, a DNS, and a public PKI.
 type world struct {
