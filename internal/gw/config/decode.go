@@ -210,6 +210,7 @@ func (d *decoder) chars(text xml.CharData) bool {
 func (d *decoder) end() bool {
 	top := d.top()
 	top.node.Text = trimmed(top.text.String())
+	top.node.weighed()
 	d.open = d.open[:len(d.open)-1]
 	if len(d.open) == 0 {
 		return true

@@ -279,7 +279,7 @@ func (t *edit) below(n *Node, steps []selector, create bool, change func(*Node) 
 	if err != nil {
 		return nil, err
 	}
-	copied := *n
+	copied := n.copied()
 	switch {
 	case changed == nil:
 		copied.Children = slices.Concat(n.Children[:i], n.Children[i+1:])
@@ -289,7 +289,7 @@ func (t *edit) below(n *Node, steps []selector, create bool, change func(*Node) 
 	default:
 		copied.Children = append(slices.Clip(n.Children), changed)
 	}
-	return &copied, nil
+	return copied.weighed(), nil
 }
 
 func (t *edit) delete() (*Node, error) {
@@ -308,9 +308,9 @@ func (t *edit) delete() (*Node, error) {
 		if t.row.member && len(left) == 0 && list.row.absent != anyWord && last > 1 {
 			return nil, nil
 		}
-		copied := *parent
+		copied := parent.copied()
 		copied.Children = left
-		return &copied, nil
+		return copied.weighed(), nil
 	})
 	if err != nil {
 		return nil, err
@@ -323,10 +323,16 @@ func (t *edit) rename() (*Node, error) {
 		if err := t.free(list); err != nil {
 			return nil, err
 		}
-		renamed := *list.Children[i]
+		for _, other := range besides(t.pathTo(len(t.steps) - 1)) {
+			// What refers to the one would mean the other.
+			if entryNames(t.root, other).has[t.NewName] {
+				return nil, fmt.Errorf("%s: %w: there is one of that name", below(other, t.NewName), ErrNotUnique)
+			}
+		}
+		renamed := list.Children[i].copied()
 		renamed.Entry = t.NewName
 		children := slices.Clone(list.Children)
-		children[i] = &renamed
+		children[i] = renamed.weighed()
 		return children, nil
 	})
 	last := len(t.steps) - 1
@@ -344,9 +350,9 @@ func (t *edit) clone() (*Node, error) {
 		if err := t.free(list); err != nil {
 			return nil, err
 		}
-		copied := *list.Children[i]
+		copied := list.Children[i].copied()
 		copied.Entry = t.NewName
-		return append(slices.Clip(list.Children), &copied), nil
+		return append(slices.Clip(list.Children), copied.weighed()), nil
 	})
 }
 
@@ -366,9 +372,9 @@ func (t *edit) siblings(change func(list *Node, i int) ([]*Node, error)) (*Node,
 		if err != nil {
 			return nil, err
 		}
-		copied := *list
+		copied := list.copied()
 		copied.Children = children
-		return &copied, nil
+		return copied.weighed(), nil
 	})
 }
 

@@ -37,50 +37,6 @@ func encode(b *bytes.Buffer, n *Node, depth int) {
 	}
 }
 
-// encodedSize is how many bytes Encode writes of a tree that XML can hold.
-func encodedSize(root *Node) int { return len("<?xml version=\"1.0\"?>\n") + sizeAt(root, 0) }
-
-func sizeAt(n *Node, depth int) int {
-	size := 2*depth + len("<>\n") + len(n.Name)
-	if n.Name == entryName {
-		size += len(` name=""`) + escapedSize(n.Entry, true)
-	}
-	for _, a := range n.Attrs {
-		size += len(` =""`) + len(a.Name) + escapedSize(a.Value, true)
-	}
-	switch {
-	case len(n.Children) > 0:
-		for _, c := range n.Children {
-			size += sizeAt(c, depth+1)
-		}
-		return size + 2*depth + len("</>\n") + len(n.Name)
-	case n.Text != "":
-		return size + escapedSize(n.Text, false) + len("</>") + len(n.Name)
-	}
-	return size + len("/")
-}
-
-func escapedSize(s string, attr bool) int {
-	size := len(s)
-	for i := range len(s) {
-		switch s[i] {
-		case '&', '\r':
-			size += len("&amp;") - 1
-		case '<', '>':
-			size += len("&lt;") - 1
-		case '"':
-			if attr {
-				size += len("&quot;") - 1
-			}
-		case '\n', '\t':
-			if attr {
-				size += len("&#xA;") - 1
-			}
-		}
-	}
-	return size
-}
-
 func indent(b *bytes.Buffer, depth int) {
 	for range depth {
 		b.WriteString("  ")

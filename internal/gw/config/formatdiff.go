@@ -98,9 +98,9 @@ func (f *formatter) compare(a, b *Node, at target, depth int) {
 
 // alone is a node without its children.
 func alone(n *Node) *Node {
-	copied := *n
+	copied := n.copied()
 	copied.Children = nil
-	return &copied
+	return copied
 }
 
 func sameAttrs(a, b *Node) bool {

@@ -50,9 +50,8 @@ func mask(n *Node, at target) *Node {
 			continue
 		}
 		if shown == n {
-			copied := *n
-			copied.Children = slices.Clone(n.Children)
-			shown = &copied
+			shown = n.copied()
+			shown.Children = slices.Clone(n.Children)
 		}
 		shown.Children[i] = m
 	}

@@ -69,8 +69,9 @@ func (t *edit) make(steps []selector, rows []target, change func(*Node) (*Node, 
 			if err != nil {
 				return nil, err
 			}
+			n = n.copied()
 			n.Children = slices.DeleteFunc(n.Children, func(c *Node) bool { return c.Name != chosen && row.child(c.Name) != nil })
-			return n, nil
+			return n.weighed(), nil
 		}
 		steps = steps[:i]
 	}
@@ -80,7 +81,7 @@ func (t *edit) make(steps []selector, rows []target, change func(*Node) (*Node, 
 // merge makes of n, which row is the row of, a node that has what given has as
 // well. Neither is written to, and nothing of given is kept.
 func merge(n, given *Node, row target) *Node {
-	merged := *n
+	merged := n.copied()
 	merged.Attrs = slices.Clone(n.Attrs)
 	for _, a := range given.Attrs {
 		if i := slices.IndexFunc(merged.Attrs, func(b Attr) bool { return a.Name == b.Name }); i >= 0 {
@@ -91,7 +92,7 @@ func merge(n, given *Node, row target) *Node {
 	}
 	if row.row.kind == isLeaf || row.member {
 		merged.Text = trimmed(given.Text)
-		return &merged
+		return merged.weighed()
 	}
 	merged.Children = slices.Clone(n.Children)
 	places := newPlaces(merged.Children, len(given.Children))
@@ -112,7 +113,7 @@ func merge(n, given *Node, row target) *Node {
 		}
 		merged.Children[i] = merge(merged.Children[i], c, below)
 	}
-	return &merged
+	return merged.weighed()
 }
 
 // places finds a node's like among siblings: by looking at each, or where many
@@ -149,34 +150,4 @@ func (p places) of(siblings []*Node, n *Node) (int, bool) {
 		p[key] = len(siblings)
 	}
 	return i, there
-}
-
-// fits holds a tree against what Decode reads: a candidate must be one that can
-// be read again.
-func fits(root *Node) error {
-	elements := 0
-	var wide *Node
-	var walk func(n *Node)
-	walk = func(n *Node) {
-		elements++
-		if len(n.Children) > maxChildren {
-			wide = n
-		}
-		for _, c := range n.Children {
-			walk(c)
-		}
-	}
-	walk(root)
-	problem := func(format string, args ...any) error {
-		return Problem{Path: "/" + root.Name, Text: fmt.Sprintf(format, args...)}
-	}
-	switch {
-	case wide != nil:
-		return problem("too many elements in %s, got %d, expected at most %d", wide.step(), len(wide.Children), maxChildren)
-	case elements > maxElements:
-		return problem("too many elements, got %d, expected at most %d", elements, maxElements)
-	case encodedSize(root) > maxSize:
-		return problem("the configuration is too large, expected at most %d bytes", maxSize)
-	}
-	return nil
 }

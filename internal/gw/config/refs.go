@@ -158,6 +158,22 @@ func rewrite(before, after *Node, list, old, name string) *Node {
 	return rewriteBelow(after, target{row: schema}, old, name, meant)
 }
 
+// besides returns the lists in which a name would be taken for one of the list's.
+func besides(list string) []string {
+	var others []string
+	for _, refers := range referredTogether {
+		if !slices.Contains(refers, list) {
+			continue
+		}
+		for _, other := range refers {
+			if other != list && !slices.Contains(others, other) {
+				others = append(others, other)
+			}
+		}
+	}
+	return others
+}
+
 // rewriteBelow copies what it changes, and returns n itself when that is nothing.
 func rewriteBelow(n *Node, at target, old, name string, meant func(*value) bool) *Node {
 	changed := n
@@ -169,19 +185,30 @@ func rewriteBelow(n *Node, at target, old, name string, meant func(*value) bool)
 		after := rewriteBelow(c, next, old, name, meant)
 		holds := next.row.kind == isLeaf || next.member
 		if v := next.row.value; holds && c.Text == old && len(v.refers) > 0 && meant(v) {
-			renamed := *c
-			renamed.Text = name
-			after = &renamed
+			after = c.copied()
+			after.Text = name
+			after.weighed()
 		}
 		if after == c {
 			continue
 		}
 		if changed == n {
-			copied := *n
-			copied.Children = slices.Clone(n.Children)
-			changed = &copied
+			changed = n.copied()
+			changed.Children = slices.Clone(n.Children)
 		}
 		changed.Children[i] = after
 	}
-	return changed
+	if changed == n {
+		return n
+	}
+	if at.row.kind == isMembers {
+		// The list may have had the new name already, of nothing.
+		first := true
+		changed.Children = slices.DeleteFunc(changed.Children, func(c *Node) bool {
+			again := c.Text == name && !first
+			first = first && c.Text != name
+			return again
+		})
+	}
+	return changed.weighed()
 }

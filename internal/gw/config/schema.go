@@ -111,8 +111,15 @@ func (e *element) childNames() []string {
 // schema is the whole table. Nothing writes to it.
 var schema = finished(config())
 
-// referredLists are the paths of the lists that values refer to.
-var referredLists = schema.referred(nil)
+// referredTogether are the paths of the lists that values refer to, by value.
+var referredTogether = schema.referred(nil)
+
+// referredLists are those paths, each once.
+var referredLists = func() []string {
+	lists := slices.Concat(referredTogether...)
+	slices.Sort(lists)
+	return slices.Compact(lists)
+}()
 
 // finished fills in what follows from the rest of a row.
 func finished(e *element) *element {
@@ -127,18 +134,14 @@ func finished(e *element) *element {
 	return e
 }
 
-func (e *element) referred(lists []string) []string {
-	if e.value != nil {
-		for _, list := range e.value.refers {
-			if !slices.Contains(lists, list) {
-				lists = append(lists, list)
-			}
-		}
+func (e *element) referred(found [][]string) [][]string {
+	if e.value != nil && len(e.value.refers) > 0 {
+		found = append(found, e.value.refers)
 	}
 	for _, c := range e.children {
-		lists = c.referred(lists)
+		found = c.referred(found)
 	}
-	return lists
+	return found
 }
 
 func config() *element {

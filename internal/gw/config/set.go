@@ -31,8 +31,10 @@ func Set(root *Node, path string, values ...string) error {
 		return err
 	}
 	n := root
+	n.weight = weight{}
 	for _, s := range steps[1:] {
 		n = n.make(s)
+		n.weight = weight{}
 	}
 	switch {
 	case target.entry:

@@ -10,6 +10,8 @@ type Node struct {
 	Text     string // without surrounding white space; never beside Children
 	Children []*Node
 	Line     int // in the text, from 1; 0 for what was set by path
+
+	weight weight // zero where it is not known
 }
 
 // Attr is an attribute that is not an entry's name.
