@@ -701,3 +701,59 @@ func TestPasswordIsWipedAfterUse(t *testing.T) {
 		t.Errorf("after the login the password is %q", given)
 	}
 }
+
+// TestReset: the connection is ended and made anew, calls in flight included;
+// a password that was refused is not sent again.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	k, c := newClient(t)
+	key := newECKey(t, c, "web")
+	since := c.Status().Since
+	sessions := func() (n int) { k.set(func() { n = len(k.sessions) }); return n }
+	before := sessions()
+	var callers sync.WaitGroup
+	for i := range 20 {
+		callers.Go(func() { checkSignature(t, key, fmt.Sprint(i)) })
+	}
+	if err := c.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	callers.Wait()
+	if got := sessions(); got != before+1 {
+		t.Errorf("%d sessions were opened, want 1", got-before)
+	}
+	if s := c.Status(); !s.Connected || !s.Since.After(since) {
+		t.Errorf("status is %+v", s)
+	}
+	checkSignature(t, key, "after")
+
+	// The HSM does not answer: the error says so, and it is tried on.
+	k.set(func() { k.attach = object.Errorf(ErrBusy, "not now") })
+	if err := c.Reset(t.Context()); err == nil || c.Status().Connected {
+		t.Errorf("Reset: %v, status %+v", err, c.Status())
+	}
+	k.set(func() { k.attach = nil })
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	// A wrong password is sent once.
+	var attempts int
+	k.set(func() { k.password, attempts = "new", k.attempts })
+	for range 3 {
+		if err := c.Reset(t.Context()); CodeOf(err) != ErrPINIncorrect {
+			t.Errorf("Reset: %v", err)
+		}
+	}
+	k.set(func() {
+		if k.attempts != attempts+1 {
+			t.Errorf("the wrong password was sent %d times", k.attempts-attempts)
+		}
+	})
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Reset(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("Reset after Close: %v", err)
+	}
+}
