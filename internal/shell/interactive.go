@@ -43,6 +43,9 @@ func Interactive(ctx context.Context, stream Stream, in Interpreter, opts Option
 	defer end()
 	status := 0
 	for {
+		if b, ok := in.(Bannered); ok {
+			s.ed.write(b.Banner())
+		}
 		line, err := s.ed.read(ctx, clean(in.Prompt()), aCommand)
 		switch {
 		case errors.Is(err, ErrInterrupted):

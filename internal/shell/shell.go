@@ -50,6 +50,13 @@ type Interpreter interface {
 	Complete(line string) []Candidate
 }
 
+// Bannered is an Interpreter that says more than fits into a prompt.
+type Bannered interface {
+	// Banner is printed before each prompt of a person's terminal, as it is:
+	// its lines end in \r\n. It may be empty.
+	Banner() string
+}
+
 // ErrExit ends a session: the user said so.
 var ErrExit = errors.New("exit")
 
