@@ -84,8 +84,8 @@ var layers = map[string][]string{
 	"internal/gw/jobs":  {"internal/durable"},
 	// backup knows files, and no gateway.
 	"internal/gw/backup": {"internal/durable", "internal/passphrase"},
-	// login and syslog for their words alone.
-	"internal/gw/mgmt": {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/login", "internal/syslog"},
+	// keyfile, login and syslog for their words alone.
+	"internal/gw/mgmt": {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/keyfile", "internal/login", "internal/syslog"},
 	// config for its nodes and the schema, admin and jobs for words, vault and
 	// revision for those of a change of the master key, and of locks.
 	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
@@ -108,6 +108,9 @@ var layers = map[string][]string{
 
 	// keystest is for the tests of the packages that use keys.
 	"internal/gw/keys/keystest": {"internal/gw/keys", "internal/gw/flow"},
+
+	// mgmttest is for the tests of the interfaces to mgmt.
+	"internal/gw/mgmt/mgmttest": {"internal/gw/..."},
 
 	// Proof: tests and benchmarks see everything, and nothing sees them.
 	"e2e":   {"..."},

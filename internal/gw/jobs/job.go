@@ -72,7 +72,8 @@ func appendLine(list []string, line string) []string {
 }
 
 // Report is how a running job tells of itself. It may be used from any
-// goroutine; after the job's function has returned it does nothing.
+// goroutine; after the job's function has returned it does nothing. The zero
+// Report is nobody's, and does nothing.
 type Report struct {
 	table *Table
 	entry *entry
@@ -95,6 +96,9 @@ func (r *Report) Warning(line string) {
 }
 
 func (r *Report) change(do func(*Job)) {
+	if r.table == nil {
+		return
+	}
 	r.table.mu.Lock()
 	defer r.table.mu.Unlock()
 	if r.entry.job.Status == Active {

@@ -2,9 +2,16 @@ package mgmt
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"moongate/internal/gw/admin"
+	"moongate/internal/gw/certstore"
+	"moongate/internal/gw/config"
+	"moongate/internal/gw/keys"
+	"moongate/internal/gw/logstore"
+	"moongate/internal/keyfile"
 )
 
 // ImportKind is what a file brings.
@@ -34,13 +41,13 @@ type GenerateRequest struct {
 	Name       string
 	CommonName string
 	// Subject's other parts; "" for none.
-	Organization, OrganizationalUnit, Locality, State, Country, Email string
-	// Names are the subject alternative names: host names, IP addresses,
-	// e-mail addresses.
-	Names []string
-	// Algorithm is RSA or ECDSA; Bits 2048, 3072, 4096 or 256, 384.
-	Algorithm string
-	Bits      int
+	Organization, OrganizationalUnit, Locality, State, Country string
+	// Email and Names are the subject alternative names: host names, IP
+	// addresses, e-mail addresses; without a host, the common name is one.
+	Email     string
+	Names     []string
+	Algorithm string // RSA or ECDSA; "" is RSA
+	Bits      int    // 2048, 3072, 4096 or 256, 384; 0 is 2048 or 256
 	Digest    string // sha256, sha384, sha512; "" for what goes with the key
 	CA        bool
 	OnHSM     bool // the private key is made there, and stays
@@ -53,7 +60,7 @@ type GenerateRequest struct {
 // ExportRequest asks for a certificate in a file. The caller clears Passphrase.
 type ExportRequest struct {
 	Name       string
-	Format     string // pem, der, pkcs12
+	Format     string // pem, der, pkcs12; "" is pem
 	IncludeKey bool   // needs a superuser and a passphrase; never a key on the HSM
 	Passphrase []byte
 }
@@ -61,46 +68,134 @@ type ExportRequest struct {
 // CertificateState is how a certificate of the candidate stands.
 type CertificateState struct {
 	Name      string
-	Subject   string
-	Issuer    string
-	Algorithm string // of the key: RSA-2048, P-256
+	Subject   string // /C=DE/CN=name
+	Issuer    string // "" of a request
+	Serial    string // hexadecimal
+	SHA256    string // fingerprint, hexadecimal
+	Names     []string
+	Algorithm string // RSA or EC
 	CA        bool
 	NotBefore time.Time
 	NotAfter  time.Time
+	Days      int // that are left; negative when they are over
 	Revoked   bool
-	// Key is where the private key is, and whether it can be used: locked,
-	// software, missing, unavailable, no-key.
-	Key string
-	// Pending says that a signing request waits for its certificate.
+	// Pending says that it is a request, whose certificate is not there yet.
 	Pending bool
-	UsedBy  []string // paths that name it
+	// Key is how the private key stands, which the HSM was asked for: locked,
+	// software, unreadable, missing, unavailable, no-key.
+	Key    string
+	UsedBy []string // paths that name it
+}
+
+// names divides subject alternative names into hosts and e-mail addresses.
+func (r GenerateRequest) names() (hosts, emails []string) {
+	if r.Email != "" {
+		emails = append(emails, r.Email)
+	}
+	for _, name := range r.Names {
+		if strings.Contains(name, "@") {
+			emails = append(emails, name)
+		} else {
+			hosts = append(hosts, name)
+		}
+	}
+	return hosts, emails
 }
 
 // privateKeyElement is the element that a sealed private key is in.
 const privateKeyElement = "private-key"
 
-// certificatesPath is the list of certificates.
-const certificatesPath = "/config/shared/certificate"
+// keyWork bounds what is done with keys for one call: an RSA key of 4,096 bits
+// takes seconds to make.
+const keyWork = time.Minute
 
-var errLater = refuse(CodeNotPossible, "certificates cannot be changed yet")
+func (m *Manager) sealPEM(path, text string) (string, error) {
+	sealed, err := certstore.SealPEM(m.parts.Vault, text)
+	if err != nil {
+		return "", refuse(CodeInvalidObject, "%s: %v", path, err)
+	}
+	return sealed, nil
+}
 
-func (m *Manager) sealPEM(path, text string) (string, error) { return "", errLater }
+// certificateEdits allows a change of certificates, has make say which edits it
+// takes, and makes them in the candidate. Keys are made, looked for and tried
+// without any lock.
+func (m *Manager) certificateEdits(ctx context.Context, c Caller, command, name string, make func(context.Context, *config.Node) ([]config.Edit, error)) error {
+	path := certstore.ListPath + "/" + config.EntryStep(name)
+	err := m.allow(c, admin.OpCertificates, name)
+	if err == nil {
+		work, cancel := context.WithTimeout(ctx, keyWork)
+		defer cancel()
+		root, _ := m.parts.Revisions.Candidate()
+		var edits []config.Edit
+		if edits, err = make(work, root); err == nil {
+			err = m.change(ctx, c, command, edits)
+		}
+	}
+	if err != nil {
+		err = certificateError(err)
+		m.record(c, command, path, "", "", failed(err))
+	}
+	return err
+}
+
+// certificateError gives an error of certstore its code: what is not about
+// names, references or the HSM is about what was given.
+func certificateError(err error) error {
+	if errors.Is(err, keys.ErrUnavailable) || errors.Is(err, keys.ErrNotFound) {
+		return refuse(CodeNotPossible, "%v", err)
+	}
+	var e *Error
+	if errors.As(coded(err), &e) && e.Code != CodeNotPossible {
+		return e
+	}
+	if CodeOf(err) != 0 || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return refuse(CodeInvalidObject, "%v", err)
+}
 
 // ImportCertificate brings a certificate, a private key or both into the
 // candidate. A private key is sealed.
 func (m *Manager) ImportCertificate(ctx context.Context, c Caller, req ImportRequest) error {
-	if err := m.allow(c, admin.OpCertificates, req.Name); err != nil {
-		return err
-	}
-	return errLater
+	return m.certificateEdits(ctx, c, "import "+string(req.Kind), req.Name, func(ctx context.Context, root *config.Node) ([]config.Edit, error) {
+		return m.editor.Import(ctx, root, certstore.ImportRequest{
+			Name: req.Name, Part: certstore.Part(req.Kind), Format: keyfile.Format(req.Format), Data: req.Data,
+			Passphrase: req.Passphrase, KeyOnHSM: req.KeyOnHSM,
+		})
+	})
 }
 
 // GenerateCertificate makes a certificate with its key in the candidate.
 func (m *Manager) GenerateCertificate(ctx context.Context, c Caller, req GenerateRequest) error {
-	if err := m.allow(c, admin.OpCertificates, req.Name); err != nil {
-		return err
-	}
-	return errLater
+	return m.certificateEdits(ctx, c, "generate certificate", req.Name, func(ctx context.Context, root *config.Node) ([]config.Edit, error) {
+		subject := certstore.Subject{
+			CommonName: req.CommonName, Country: req.Country, State: req.State, Locality: req.Locality, Organization: req.Organization,
+		}
+		if req.OrganizationalUnit != "" {
+			subject.Units = []string{req.OrganizationalUnit}
+		}
+		hosts, emails := req.names()
+		return m.editor.Generate(ctx, root, certstore.GenerateRequest{
+			Name: req.Name, Subject: subject, Algorithm: req.Algorithm, Bits: req.Bits, Digest: req.Digest, CA: req.CA,
+			Days: req.Days, Hosts: hosts, Emails: emails, SignedBy: req.SignedBy, OnHSM: req.OnHSM,
+		})
+	})
+}
+
+// RenewCertificate signs a certificate of the candidate anew, for days from now.
+func (m *Manager) RenewCertificate(ctx context.Context, c Caller, name string, days int) error {
+	return m.certificateEdits(ctx, c, "renew certificate", name, func(ctx context.Context, root *config.Node) ([]config.Edit, error) {
+		return m.editor.Renew(ctx, root, name, days)
+	})
+}
+
+// RevokeCertificate marks a certificate of the candidate as revoked. Nothing
+// may name it any more.
+func (m *Manager) RevokeCertificate(ctx context.Context, c Caller, name string) error {
+	return m.certificateEdits(ctx, c, "revoke certificate", name, func(_ context.Context, root *config.Node) ([]config.Edit, error) {
+		return m.editor.Revoke(root, name)
+	})
 }
 
 // CSR returns the signing request, in PEM, of a certificate.
@@ -108,27 +203,18 @@ func (m *Manager) CSR(ctx context.Context, c Caller, name string) ([]byte, error
 	if err := m.allow(c, admin.OpExportCertificate, name); err != nil {
 		return nil, err
 	}
-	return nil, errLater
-}
-
-// RenewCertificate signs a certificate of the candidate anew, for days from now.
-func (m *Manager) RenewCertificate(ctx context.Context, c Caller, name string, days int) error {
-	if err := m.allow(c, admin.OpCertificates, name); err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(ctx, keyWork)
+	defer cancel()
+	root, _ := m.parts.Revisions.Candidate()
+	text, err := m.editor.CSR(ctx, root, name)
+	if err != nil {
+		return nil, certificateError(err)
 	}
-	return errLater
-}
-
-// RevokeCertificate marks a certificate of the candidate as revoked.
-func (m *Manager) RevokeCertificate(ctx context.Context, c Caller, name string) error {
-	if err := m.allow(c, admin.OpCertificates, name); err != nil {
-		return err
-	}
-	return errLater
+	return text, nil
 }
 
 // ExportCertificate returns a certificate of the candidate as a file, and what
-// to call it.
+// to call it. That a private key left the gateway is in the system log.
 func (m *Manager) ExportCertificate(ctx context.Context, c Caller, req ExportRequest) ([]byte, string, error) {
 	op := admin.OpExportCertificate
 	if req.IncludeKey {
@@ -137,13 +223,90 @@ func (m *Manager) ExportCertificate(ctx context.Context, c Caller, req ExportReq
 	if err := m.allow(c, op, req.Name); err != nil {
 		return nil, "", err
 	}
-	return nil, "", errLater
+	root, _ := m.parts.Revisions.Candidate()
+	data, name, err := m.editor.Export(root, certstore.ExportRequest{
+		Name: req.Name, Format: keyfile.Format(req.Format), IncludeKey: req.IncludeKey, Passphrase: req.Passphrase,
+	})
+	if err != nil {
+		return nil, "", certificateError(err)
+	}
+	if req.IncludeKey {
+		m.event(logstore.High, "crypto", "private-key-export", req.Name, "the private key of certificate "+req.Name+" was exported under a passphrase by "+who(c))
+	}
+	return data, name, nil
 }
 
 // CertificateStates lists the certificates of the candidate and how they stand.
+// The HSM is asked for keys, within ctx.
 func (m *Manager) CertificateStates(ctx context.Context, c Caller) ([]CertificateState, error) {
 	if err := m.allow(c, admin.OpReadConfig, "certificates"); err != nil {
 		return nil, err
 	}
-	return nil, errLater
+	root, _ := m.parts.Revisions.Candidate()
+	list, err := certstore.List(root, m.now())
+	if err != nil {
+		return nil, certificateError(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, stateWork)
+	defer cancel()
+	states := make([]CertificateState, len(list))
+	for i, info := range list {
+		states[i] = CertificateState{
+			Name: info.Name, Subject: info.Subject, Issuer: info.Issuer, Serial: info.Serial, SHA256: info.SHA256, Names: info.Names,
+			Algorithm: info.Algorithm, CA: info.CA, NotBefore: info.NotBefore, NotAfter: info.NotAfter, Days: info.Expiry.Days,
+			Revoked: info.Revoked, Pending: info.Request, UsedBy: info.Users, Key: string(certstore.NoKey),
+		}
+		if info.Key == certstore.Nowhere {
+			continue
+		}
+		state, err := m.editor.KeyState(ctx, root, info.Name)
+		if err != nil {
+			state = certstore.Unavailable
+		}
+		states[i].Key = string(state)
+	}
+	return states, nil
+}
+
+// stateWork bounds how long a list of certificates waits for the HSM.
+const stateWork = 5 * time.Second
+
+// TestKey has the private key of a certificate of the candidate sign, and
+// verifies the signature.
+func (m *Manager) TestKey(ctx context.Context, c Caller, name string) error {
+	if err := m.allow(c, admin.OpTestKey, name); err != nil {
+		return err
+	}
+	s := m.Snapshot()
+	if s == nil {
+		return m.notInUse()
+	}
+	store, err := certstore.New(s.Certificates, m.parts.Keys)
+	if err != nil {
+		return certificateError(err)
+	}
+	entry, err := store.Certificate(name)
+	if err != nil {
+		return refuse(CodeNotFound, "%v in the running configuration", err)
+	}
+	key, err := entry.Key(ctx)
+	if err == nil {
+		err = certstore.Prove(ctx, key)
+	}
+	if err != nil {
+		return certificateError(err)
+	}
+	return nil
+}
+
+// checkKeys opens every software key of a snapshot, so that one that does not
+// open is found now and not in a handshake.
+func (m *Manager) checkKeys(s *config.Snapshot) error {
+	store, err := certstore.New(s.Certificates, m.parts.Keys)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keyWork)
+	defer cancel()
+	return store.CheckSoftware(ctx)
 }

@@ -1,6 +1,7 @@
 package mgmt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -21,7 +22,7 @@ func (m *Manager) Change(ctx context.Context, c Caller, edits ...config.Edit) er
 		m.record(c, string(edits[0].Op), edits[0].Path, "", "", failed(err))
 		return err
 	}
-	err := m.change(ctx, c, edits)
+	err := m.change(ctx, c, "", edits)
 	if err != nil {
 		at := edits[0]
 		if e, coded := errors.AsType[*Error](err); coded && e.Edit > 0 {
@@ -33,8 +34,9 @@ func (m *Manager) Change(ctx context.Context, c Caller, edits ...config.Edit) er
 }
 
 // change checks edits against the candidate, one after the other, and then
-// stores them all. What is checked is what is stored: m.editing is held.
-func (m *Manager) change(ctx context.Context, c Caller, edits []config.Edit) error {
+// stores them all. What is checked is what is stored: m.editing is held. command
+// is what the log calls it, each edit's own word where it is "".
+func (m *Manager) change(ctx context.Context, c Caller, command string, edits []config.Edit) error {
 	m.editing.Lock()
 	defer m.editing.Unlock()
 	if err := m.free(revision.LockConfig, c); err != nil {
@@ -63,7 +65,7 @@ func (m *Manager) change(ctx context.Context, c Caller, edits []config.Edit) err
 	m.changedBy(c)
 	for i, e := range edits {
 		was, is := beforeAfter(config.Diff(trees[i], trees[i+1]))
-		m.record(c, string(e.Op), e.Path, was, is, resultDone)
+		m.record(c, cmp.Or(command, string(e.Op)), e.Path, was, is, resultDone)
 	}
 	return nil
 }

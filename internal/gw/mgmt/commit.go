@@ -206,6 +206,9 @@ func (m *Manager) compile(root *config.Node, r *jobs.Report) (*config.Snapshot, 
 	if err := checkLogSettings(snapshot); err != nil {
 		return nil, err
 	}
+	if err := m.checkKeys(snapshot); err != nil {
+		return nil, err
+	}
 	return snapshot, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"moongate/internal/gw/admin"
+	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/keys"
@@ -39,8 +40,10 @@ type Parts struct {
 	Jobs      *jobs.Table
 	Logs      *logstore.Store
 	Plane     *plane.Plane
-	// Keys finds the private keys that are on the HSM.
-	Keys      keys.Provider
+	// HSM is the way to the private keys on the HSM; Keys finds those and the
+	// software ones.
+	HSM       *keys.Switch
+	Keys      *certstore.Keys
 	Followers []Follower
 	Device    Device
 	Logger    *slog.Logger
@@ -60,6 +63,8 @@ type Manager struct {
 	parts Parts
 	log   *slog.Logger
 	now   func() time.Time
+
+	editor *certstore.Editor
 
 	// editing is held by who changes the candidate, so that what was checked
 	// is what is stored.
@@ -81,7 +86,7 @@ type Manager struct {
 // New makes a manager. Start applies the running configuration.
 func New(parts Parts) (*Manager, error) {
 	if parts.Revisions == nil || parts.Vault == nil || parts.Guard == nil || parts.Jobs == nil ||
-		parts.Logs == nil || parts.Plane == nil || parts.Keys == nil || parts.Logger == nil {
+		parts.Logs == nil || parts.Plane == nil || parts.HSM == nil || parts.Keys == nil || parts.Logger == nil {
 		return nil, errors.New("mgmt: a part is missing")
 	}
 	if parts.Now == nil {
@@ -89,6 +94,7 @@ func New(parts Parts) (*Manager, error) {
 	}
 	return &Manager{
 		parts: parts, log: parts.Logger, now: parts.Now,
+		editor:  certstore.NewEditor(parts.Vault, parts.HSM, parts.Now),
 		authors: map[string]bool{}, rearm: make(chan struct{}, 1),
 	}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"moongate/internal/gw/admin"
-	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/vault"
 )
@@ -63,6 +62,3 @@ func (m *Manager) watchMasterKey(now time.Time) {
 	}
 	m.event(logstore.High, "crypto", "master-key-reminder", "", fmt.Sprintf("the master key expires at %s: change it with `request master-key`", p.ExpireAt.UTC().Format(time.RFC3339)))
 }
-
-// noReport is where a job's words go that nobody asked for.
-func noReport() *jobs.Report { return new(jobs.Report) }

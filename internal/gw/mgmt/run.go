@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"time"
 
+	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
 )
 
 // told is what was told of already, so that it is not told again each minute.
-// Manager.mu guards it.
+// Manager.mu guards what is not safe by itself.
 type told struct {
 	masterKey    time.Time
-	certificates map[string]string // what was told of each, by name
-	hsm          *bool             // whether the HSM was ready
+	certificates certstore.Reminder
+	hsm          *bool // whether the HSM was ready
 }
 
 const (
@@ -49,7 +50,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-watch.C:
 			m.watch(m.now())
 		case <-hsm.C:
-			m.watchHSM(m.parts.Keys.Status())
+			m.watchHSM(m.parts.HSM.Status())
 		}
 	}
 }
@@ -76,51 +77,30 @@ func (m *Manager) wake() {
 
 func (m *Manager) watch(now time.Time) {
 	m.watchMasterKey(now)
-	if s := m.Snapshot(); s != nil {
-		m.watchCertificates(s, now)
-	}
-}
-
-// steps are how long before a certificate expires it is told of, the last step
-// first.
-var steps = []struct {
-	before   time.Duration
-	severity logstore.Severity
-	text     string
-}{
-	{0, logstore.Critical, "has expired"},
-	{24 * time.Hour, logstore.High, "expires within a day"},
-	{7 * 24 * time.Hour, logstore.High, "expires within a week"},
-	{30 * 24 * time.Hour, logstore.Medium, "expires within 30 days"},
+	m.watchCertificates(now)
 }
 
 // watchCertificates tells once of each step towards a certificate's end.
-func (m *Manager) watchCertificates(s *config.Snapshot, now time.Time) {
-	for _, c := range s.Certificates {
-		for _, step := range steps {
-			if c.Leaf().NotAfter.Sub(now) > step.before {
-				continue
+func (m *Manager) watchCertificates(now time.Time) {
+	root, _ := m.parts.Revisions.Running()
+	list, err := certstore.Expiries(root, now)
+	if err != nil {
+		m.log.Warn("when certificates expire is not known", "err", err)
+		return
+	}
+	for _, e := range m.told.certificates.Due(list) {
+		severity, text := logstore.Medium, fmt.Sprintf("expires in %d days", e.Days)
+		switch {
+		case e.Threshold == certstore.Expired:
+			severity, text = logstore.High, "has expired"
+			if e.InUse {
+				severity = logstore.Critical
 			}
-			ends := c.Leaf().NotAfter.UTC().Format(time.RFC3339)
-			if m.tellOnce(c.Name, step.text+ends) {
-				m.event(step.severity, "crypto", "certificate-expiry", c.Name, fmt.Sprintf("certificate %q %s: %s", c.Name, step.text, ends))
-			}
-			break
+		case e.InUse && e.Threshold <= certstore.WithinWeek:
+			severity = logstore.High
 		}
+		m.event(severity, "crypto", "certificate-expiry", e.Name, fmt.Sprintf("certificate %q %s: %s, at %s", e.Name, text, e.Subject, e.NotAfter.UTC().Format(time.RFC3339)))
 	}
-}
-
-func (m *Manager) tellOnce(name, what string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.told.certificates == nil {
-		m.told.certificates = map[string]string{}
-	}
-	if m.told.certificates[name] == what {
-		return false
-	}
-	m.told.certificates[name] = what
-	return true
 }
 
 // watchHSM tells when the HSM comes and goes.

@@ -46,7 +46,7 @@ func (m *Manager) SystemInfo(ctx context.Context, c Caller) (Info, error) {
 	_, version := m.parts.Revisions.Running()
 	info := Info{
 		Hostname: m.Hostname(), Version: m.parts.Device.Version, Model: Model, Serial: m.parts.Device.Serial,
-		Time: m.now(), Started: m.parts.Device.Started, Versions: version.Number, HSM: m.parts.Keys.Status(),
+		Time: m.now(), Started: m.parts.Device.Started, Versions: version.Number, HSM: m.parts.HSM.Status(),
 	}
 	info.Address, info.Netmask, info.IPv6 = ownAddress()
 	if err := m.Trouble(); err != nil {
@@ -90,12 +90,12 @@ func (m *Manager) HSMState(ctx context.Context, c Caller) (keys.Status, error) {
 	if err := m.allow(c, admin.OpReadSystem, "HSM"); err != nil {
 		return keys.Status{}, err
 	}
-	return m.parts.Keys.Status(), nil
+	return m.parts.HSM.Status(), nil
 }
 
 // HSMReady reports whether private keys on the HSM can be used; it is asked
 // without an account.
-func (m *Manager) HSMReady() bool { return m.parts.Keys.Status().Ready }
+func (m *Manager) HSMReady() bool { return m.parts.HSM.Status().Ready }
 
 // Still does something while nobody changes the candidate, or the running
 // configuration: a backup.
