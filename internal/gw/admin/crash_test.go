@@ -58,7 +58,7 @@ func guessUntilKilled(args string) error {
 // moment the process is killed; and the file can be read.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "admin")
+	dir := filepath.Join(memoryDir(t), "admin")
 	hash := hashOf(t, password)
 	answered := 0
 	for range 40 {

@@ -89,7 +89,7 @@ func changeUntilKilled(args string) error {
 // key is the one that was acknowledged or the one that was under way.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	master := 0
 	changed := 0
 	for range 100 {
@@ -215,7 +215,7 @@ func TestFailingDisk(t *testing.T) {
 				if nth > 200 {
 					t.Fatal("the calls come to no end")
 				}
-				dir := t.TempDir()
+				dir := memoryDir(t)
 				must(t, openIn(t, dir).Close())
 				child := exec.Command(os.Args[0])
 				child.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %s %s", failEnv, nth, fault.errno, fault.how, dir))

@@ -71,7 +71,7 @@ func TestImportRefuses(t *testing.T) {
 			t.Errorf("with the passphrase %q: %v", wrong, err)
 		}
 	}
-	for i := 0; i < len(export); i += 1 + len(export)/150 { // each costs a derivation
+	for i := 0; i < len(export); i += 1 + len(export)/50 { // each costs a derivation
 		if err := Import(dir, flip(export, i), phrase); err == nil {
 			t.Fatalf("with byte %d changed it was imported", i)
 		}

@@ -175,7 +175,7 @@ func TestOneWriter(t *testing.T) {
 func TestManyFirstStarts(t *testing.T) {
 	t.Parallel()
 	for range 20 {
-		dir := filepath.Join(t.TempDir(), "vault")
+		dir := filepath.Join(memoryDir(t), "vault")
 		var wg sync.WaitGroup
 		opened := make(chan *Vault, 4)
 		for range cap(opened) {
