@@ -49,7 +49,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "log")
 	var acknowledged int64
-	for round := range 8 {
+	for round := range 6 {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "LOGSTORE_TEST_DIR="+dir)
 		var out syncBuffer
@@ -57,8 +57,13 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for limit := time.Now().Add(20 * time.Second); strings.Count(out.String(), "\n") < 5+round && time.Now().Before(limit); {
+		for limit := time.Now().Add(time.Minute); strings.Count(out.String(), "\n") < 5+round && time.Now().Before(limit); {
 			time.Sleep(time.Millisecond)
+		}
+		beside := OpenReader(dir)
+		until(t, beside, Query{Log: Traffic}, 1)
+		if err := beside.Close(); err != nil {
+			t.Error(err)
 		}
 		time.Sleep(time.Duration(round*7) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
@@ -88,9 +93,6 @@ func TestKill(t *testing.T) {
 			t.Errorf("round %d: %d changes, %d acknowledged", round, changes, acknowledged)
 		}
 		acknowledged = changes
-		if round == 7 && len(query(t, reader, Query{Log: Traffic})) == 0 {
-			t.Error("no flow is there")
-		}
 		if err := reader.Close(); err != nil {
 			t.Error(err)
 		}
@@ -186,12 +188,12 @@ func TestCorruptLater(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, Options{})
 	dir := s.traffic.dir
-	for range 2000 {
+	for range 500 {
 		s.Write(record("before"))
 	}
 	s.Close()
 	// Leaves in the middle: both ends of the table are fine.
-	for at := int64(200 * 4096); at < 260*4096; at += 4096 {
+	for at := int64(100 * 4096); at < 130*4096; at += 4096 {
 		corrupt(t, filepath.Join(dir, "traffic-1.db"), at, []byte(strings.Repeat("\xff", 4096)))
 	}
 	s = openStore(t, Options{Dir: dir})
@@ -203,8 +205,8 @@ func TestCorruptLater(t *testing.T) {
 	}
 	until(t, s, Query{Log: System, Filter: "eventid eq log-corrupt"}, 1)
 	s.Write(record("after"))
-	if list := until(t, s, Query{Log: Traffic}, 1); len(list) != 1 || list[0].Seq != 2001 {
-		t.Errorf("%d entries, number %d, want 2001", len(list), list[0].Seq)
+	if list := until(t, s, Query{Log: Traffic}, 1); len(list) != 1 || list[0].Seq != 501 {
+		t.Errorf("%d entries, number %d, want 501", len(list), list[0].Seq)
 	}
 }
 
@@ -281,7 +283,7 @@ func TestNoDirectory(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(20 * time.Second); s.Config(Change{}) != nil; time.Sleep(20 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); s.Config(Change{}) != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatal("no change is taken")
 		}
@@ -297,7 +299,7 @@ func TestRetention(t *testing.T) {
 	if err := s.Config(Change{Command: "kept"}); err != nil {
 		t.Fatal(err)
 	}
-	const flows = 6000
+	const flows = 1500
 	for n := range flows {
 		for len(s.traffic.queue) > 1000 {
 			time.Sleep(time.Millisecond)
@@ -310,7 +312,7 @@ func TestRetention(t *testing.T) {
 	}
 	list := query(t, s, Query{Log: Traffic, Limit: MaxLimit})
 	st := s.Status()[0]
-	if len(list) < 200 || len(list) >= flows || st.Deleted == 0 || list[len(list)-1].Seq != flows-int64(len(list))+1 {
+	if len(list) < 50 || len(list) >= flows || st.Deleted == 0 || list[len(list)-1].Seq != flows-int64(len(list))+1 {
 		t.Errorf("%d entries are left, %+v", len(list), st)
 	}
 	if info, err := os.Stat(st.File); err != nil || info.Size() > minSize+2*deleteStep*3000 {
@@ -318,7 +320,7 @@ func TestRetention(t *testing.T) {
 	}
 	s.SetRetention(Retention{Traffic: Keep{Age: time.Millisecond}})
 	s.Write(record("one more"))
-	for limit := time.Now().Add(20 * time.Second); len(query(t, s, Query{Log: Traffic})) > 1; time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); len(query(t, s, Query{Log: Traffic})) > 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatal("old entries stay")
 		}
@@ -332,14 +334,14 @@ func TestRetention(t *testing.T) {
 func TestFileShrinks(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, Options{})
-	for n := range 5000 {
+	for n := range 1500 {
 		s.Write(record(fmt.Sprint(n)))
 	}
-	until(t, s, Query{Log: Traffic}, 5000)
+	until(t, s, Query{Log: Traffic, Filter: "seqno eq 1500"}, 1)
 	before := s.Status()[0].Bytes
 	s.SetRetention(Retention{Traffic: Keep{Size: minSize}})
 	s.Write(record("one more"))
-	for limit := time.Now().Add(20 * time.Second); s.Status()[0].Bytes > minSize+2*vacuumStep*pageSize; time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); s.Status()[0].Bytes > minSize+2*vacuumStep*pageSize; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("%d bytes, before %d", s.Status()[0].Bytes, before)
 		}
@@ -351,15 +353,14 @@ func TestReserve(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, Options{Reserve: 1 << 62})
 	for round := range 4 {
-		for n := range 400 {
+		for n := range 100 {
 			s.Write(record(fmt.Sprint(round, "/", n)))
 		}
-		until(t, s, Query{Log: Traffic, Filter: fmt.Sprintf("seqno geq %d", 400*(round+1))}, 0)
-		for limit := time.Now().Add(20 * time.Second); s.Status()[0].Written < uint64(400*(round+1)) && time.Now().Before(limit); {
+		for limit := time.Now().Add(time.Minute); s.Status()[0].Written < uint64(100*(round+1)) && time.Now().Before(limit); {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for limit := time.Now().Add(20 * time.Second); s.Status()[0].Deleted < 800; time.Sleep(time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); s.Status()[0].Deleted < 200; time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("%+v", s.Status()[0])
 		}

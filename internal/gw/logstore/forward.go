@@ -56,6 +56,7 @@ type rule struct {
 // each server has a goroutine that sends.
 type forwarding struct {
 	hostname string
+	most     int // messages that wait for a server
 	logger   *slog.Logger
 	tell     func(Event)
 	stop     context.CancelFunc
@@ -70,7 +71,7 @@ type forwarding struct {
 
 func newForwarding(hostname string, logger *slog.Logger, tell func(Event)) (*forwarding, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	f := &forwarding{hostname: hostname, logger: logger, tell: tell, stop: stop, servers: map[string]*forwarder{}}
+	f := &forwarding{hostname: hostname, most: maxWaiting, logger: logger, tell: tell, stop: stop, servers: map[string]*forwarder{}}
 	f.watched.Go(func() { f.watch(ctx) })
 	return f, nil
 }
@@ -98,7 +99,7 @@ func (f *forwarding) set(servers []Server, forwards []Forward) error {
 				after[server.Name] = old
 				continue
 			}
-			made, err := newForwarder(server, f.hostname, f.logger)
+			made, err := newForwarder(server, f.hostname, f.most, f.logger)
 			if err != nil {
 				return fmt.Errorf("syslog server %q: %w", server.Name, err)
 			}

@@ -34,9 +34,11 @@ type forwarder struct {
 	flushed bool  // and are out of the sender's buffer
 	bytes   int   // of waiting
 	dropped uint64
+
+	most int // messages that wait
 }
 
-func newForwarder(server Server, hostname string, logger *slog.Logger) (*forwarder, error) {
+func newForwarder(server Server, hostname string, most int, logger *slog.Logger) (*forwarder, error) {
 	facility := server.Facility
 	if facility == 0 {
 		facility = facilityUser
@@ -49,7 +51,7 @@ func newForwarder(server Server, hostname string, logger *slog.Logger) (*forward
 	if err != nil {
 		return nil, err
 	}
-	f := &forwarder{server: server, sender: sender, done: make(chan struct{}), wake: make(chan struct{}, 1), flushed: true}
+	f := &forwarder{server: server, sender: sender, done: make(chan struct{}), wake: make(chan struct{}, 1), flushed: true, most: most}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f, nil
 }
@@ -72,7 +74,7 @@ func (f *forwarder) put(m syslog.Message) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := size(&m)
-	for len(f.waiting) > 0 && (len(f.waiting) >= maxWaiting || f.bytes+n > maxWaitingBytes) {
+	for len(f.waiting) > 0 && (len(f.waiting) >= f.most || f.bytes+n > maxWaitingBytes) {
 		if f.sent == 0 {
 			f.dropped++
 			return

@@ -64,7 +64,7 @@ func query(t testing.TB, s querier, q Query) []Entry {
 func until(t testing.TB, s querier, q Query, n int) []Entry {
 	t.Helper()
 	q.Limit = MaxLimit
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		list := query(t, s, q)
 		if len(list) >= n {
 			return list
