@@ -11,12 +11,12 @@ import (
 
 // Revert makes the candidate what runs: every change since is given up.
 func (m *Manager) Revert(ctx context.Context, c Caller) error {
-	return m.replace(ctx, c, "revert config", "running", func() (*config.Node, error) { return m.tree(Running) })
+	return m.replace(ctx, c, admin.OpRevert, "revert config", "running", func() (*config.Node, error) { return m.tree(Running) })
 }
 
 // LoadVersion makes the candidate what the version of that number was.
 func (m *Manager) LoadVersion(ctx context.Context, c Caller, n int) error {
-	return m.replace(ctx, c, "load config", fmt.Sprintf("version %d", n), func() (*config.Node, error) {
+	return m.replace(ctx, c, admin.OpLoadConfig, "load config", fmt.Sprintf("version %d", n), func() (*config.Node, error) {
 		if n < 1 {
 			return nil, refuse(CodeNotFound, "version %d: versions are numbered from 1", n)
 		}
@@ -28,7 +28,7 @@ func (m *Manager) LoadVersion(ctx context.Context, c Caller, n int) error {
 // lack what makes a configuration complete; a commit says so. Secrets are
 // sealed as by Change.
 func (m *Manager) LoadConfig(ctx context.Context, c Caller, xml []byte) error {
-	return m.replace(ctx, c, "load config", "from a file", func() (*config.Node, error) {
+	return m.replace(ctx, c, admin.OpLoadConfig, "load config", "from a file", func() (*config.Node, error) {
 		root, err := config.Decode(xml)
 		if err != nil {
 			return nil, err
@@ -43,8 +43,8 @@ func (m *Manager) LoadConfig(ctx context.Context, c Caller, xml []byte) error {
 }
 
 // replace makes another tree the candidate.
-func (m *Manager) replace(ctx context.Context, c Caller, command, object string, tree func() (*config.Node, error)) error {
-	err := m.allow(c, admin.OpLoadConfig, object)
+func (m *Manager) replace(ctx context.Context, c Caller, op admin.Operation, command, object string, tree func() (*config.Node, error)) error {
+	err := m.allow(c, op, object)
 	if err == nil {
 		err = m.replaceBy(ctx, c, command, object, tree)
 	}
