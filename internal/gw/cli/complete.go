@@ -92,7 +92,7 @@ func settingCandidates(words []word) []shell.Candidate {
 		switch {
 		case len(words) == 0:
 			list = append(list, shell.Candidate{Word: known.name, Help: known.help})
-		case len(words) == 1 && words[0].is(known.name):
+		case len(words) == 1 && is(words[0], known.name):
 			for _, w := range known.words {
 				list = append(list, shell.Candidate{Word: w})
 			}

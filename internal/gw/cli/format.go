@@ -18,8 +18,6 @@ const (
 	asJSON      format = "json"
 )
 
-var formats = []format{braces, setCommands, asXML, asJSON}
-
 // show writes nodes that lie beside one another. prefix is the words of the
 // set command that lead to their parent.
 func (f format) show(nodes []*config.Node, prefix []string) string {

@@ -74,28 +74,29 @@ func (p place) children() []config.Row {
 
 // unknown says that a word leads nowhere.
 func (p place) unknown(name string) error {
+	if !p.top() {
+		return refusedBelow(p, name)
+	}
 	var names []string
 	for _, row := range p.children() {
 		names = append(names, row.Name())
 	}
-	where := "the top"
-	if !p.top() {
-		where = strings.Join(quoteAll(p.words), " ")
+	if near := config.Nearest(name, names); near != "" {
+		return fmt.Errorf("unknown element, got %q, did you mean %q?", name, near)
 	}
-	if !p.top() {
-		// The schema knows what is wrong, and what is not supported yet.
-		if _, err := config.Lookup(p.path + "/" + name); err != nil {
-			return err
-		}
+	return fmt.Errorf("unknown element, got %q, expected one of %s", name, strings.Join(names, ", "))
+}
+
+// refusedBelow says why a word cannot follow a place that is in the schema.
+func refusedBelow(p place, name string) error {
+	row, err := config.Lookup(p.path + "/" + name)
+	switch {
+	case err != nil:
+		return err
+	case row.State() == config.Awaited:
+		return fmt.Errorf("%s: not supported yet", row.Path())
 	}
-	switch near := config.Nearest(name, names); {
-	case near != "":
-		return fmt.Errorf("unknown element at %s, got %q, did you mean %q?", where, name, near)
-	case len(names) == 0:
-		return fmt.Errorf("nothing can follow %s, got %q", where, name)
-	default:
-		return fmt.Errorf("unknown element at %s, got %q, expected one of %s", where, name, strings.Join(names, ", "))
-	}
+	return fmt.Errorf("%q cannot stand after %s", name, strings.Join(quoteAll(p.words), " "))
 }
 
 // isList reports a list of entries, whose next word is a name.

@@ -85,10 +85,7 @@ func (f frame) isBareList() bool { return f.row.Kind() == config.KindList }
 // unknownIn says that a word is no child of a frame, whose place may be a root
 // with no words.
 func (f frame) unknownIn(name string) error {
-	if _, err := config.Lookup(f.path + "/" + name); err != nil {
-		return err
-	}
-	return fmt.Errorf("%q cannot stand here", name)
+	return refusedBelow(f.place, name)
 }
 
 // enter puts the element of a row into its parent.

@@ -27,7 +27,7 @@ func TestSplit(t *testing.T) {
 	} {
 		got, err := split(test.text)
 		if test.err == "" && (err != nil || !slices.Equal(got, test.want)) || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
-			t.Errorf("%.40q: %q, %v", test.text, got, err)
+			t.Errorf("%.40q: %+v, %v", test.text, got, err)
 		}
 	}
 }
@@ -46,7 +46,7 @@ func FuzzLine(f *testing.F) {
 		}
 		again, err := split(strings.Join(quoteAll(texts(words)), " "))
 		if err != nil || !slices.Equal(texts(again), texts(words)) {
-			t.Errorf("%q, then %q, %v", words, again, err)
+			t.Errorf("%+v, then %+v, %v", words, again, err)
 		}
 	})
 }
