@@ -50,11 +50,9 @@ func (s *session) relayInstead(ctx context.Context, why flow.Bypass, f *flow.Fai
 	s.options.Log.Warn("a flow is relayed undecrypted", slog.String("id", s.record.ID), slog.String("client", s.record.Client),
 		slog.String("target", s.record.Target), slog.String("rule", s.decision.Rule), slog.String("bypass", string(why)), slog.Any("cause", f.Err))
 	if s.serverUsed {
-		used := s.server
-		if err := s.connect(ctx, s.destinations()); err != nil {
+		if err := s.reconnect(ctx); err != nil {
 			return s.alert(flow.FailureOf(err, flow.StageConnect))
 		}
-		used.Close()
 	}
 	s.publish()
 	return s.relayRaw(hello)
@@ -68,13 +66,19 @@ func (s *session) grounds() string {
 	return fmt.Sprintf("rule %q", s.decision.Rule)
 }
 
-// destinations are what the flow's server must be among: a Gate's is
-// configured, and asks nobody.
-func (s *session) destinations() *policy.Destinations {
-	if s.kind == flow.Inbound {
-		return nil
+// reconnect reaches the server anew, at the very address that was decided about.
+func (s *session) reconnect(ctx context.Context) error {
+	used := s.server
+	at := addrPort(used.RemoteAddr())
+	d := dialer{timeout: s.limits.DialTimeout}
+	conn, err := d.dial(ctx, Target{Host: at.Addr().String(), Port: at.Port()})
+	if err != nil {
+		return err
 	}
-	return s.rt.Destinations
+	used.Close()
+	s.server = conn
+	s.life.add(conn)
+	return nil
 }
 
 // errVersion: a side speaks no version that the profile allows.

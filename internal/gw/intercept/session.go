@@ -63,6 +63,7 @@ type session struct {
 
 	serverUsed bool      // bytes of ours went to the server
 	heldUntil  time.Time // how long the flow waits while handshakes are held; zero before it does
+	heldOut    bool      // it has waited as long
 
 	up, down   atomic.Int64 // bytes of the relay
 	halfClosed atomic.Bool  // one side has ended

@@ -221,15 +221,16 @@ func (t *Table) pass(ctx context.Context, s *session, begin bool) *flow.Failure 
 		}
 		h.waiting++
 		t.mu.Unlock()
-		if f := t.wait(ctx, h, s.heldUntil); f != nil {
+		if f := t.wait(ctx, h, s); f != nil {
 			return f
 		}
 	}
 }
 
-// wait waits for the end of a hold.
-func (t *Table) wait(ctx context.Context, h *hold, until time.Time) *flow.Failure {
-	timer := time.NewTimer(time.Until(until))
+// wait waits for the end of a hold. A flow that waited in vain is counted once,
+// also where it comes again.
+func (t *Table) wait(ctx context.Context, h *hold, s *session) *flow.Failure {
+	timer := time.NewTimer(time.Until(s.heldUntil))
 	defer timer.Stop()
 	var cause error
 	select {
@@ -245,7 +246,10 @@ func (t *Table) wait(ctx context.Context, h *hold, until time.Time) *flow.Failur
 	if cause == nil {
 		return nil
 	}
-	h.refused++
+	if !s.heldOut {
+		s.heldOut = true
+		h.refused++
+	}
 	return held(cause)
 }
 

@@ -136,6 +136,12 @@ func TestPrepareFails(t *testing.T) {
 		"a port that is taken": {func(s *config.Snapshot) {
 			s.Forward = append(s.Forward, config.Listener{Name: "free", Listen: free}, config.Listener{Name: "taken", Listen: taken.Addr().(*net.TCPAddr).AddrPort()})
 		}, "forward listener taken: "},
+		"one address twice": {func(s *config.Snapshot) {
+			s.Forward = append(s.Forward, config.Listener{Name: "twin", Listen: s.Forward[0].Listen})
+		}, "is the address of forward listener proxy too"},
+		"a wide address beside a narrow one that stays": {func(s *config.Snapshot) {
+			s.Forward = append(s.Forward, config.Listener{Name: "wide", Listen: netip.AddrPortFrom(netip.IPv4Unspecified(), s.Forward[0].Listen.Port())})
+		}, "address already in use"},
 		"a CA that is not there": {func(s *config.Snapshot) { s.ForwardTrust.ECDSA = "nobody" }, `no certificate is named "nobody"`},
 		"no CA":                  {func(s *config.Snapshot) { s.ForwardTrust = config.CAPair{} }, "no forward-trust certificate"},
 	} {

@@ -290,6 +290,11 @@ func (c *compiler) ownPorts() []uint16 {
 	if c.snapshot.HSM != nil {
 		list = append(list, c.snapshot.HSM.Port)
 	}
+	for _, port := range []uint16{c.snapshot.Management.HTTPSPort, c.snapshot.Management.SSHPort, c.snapshot.Management.MetricsPort} {
+		if port != 0 {
+			list = append(list, port)
+		}
+	}
 	return list
 }
 

@@ -68,12 +68,12 @@ func (p *Plane) newService(at place, listener *net.TCPListener) (*service, error
 }
 
 // open returns a socket that listens at the address. Where one of those that
-// run has it already, it is that one's, once more: clients that wait on it are
-// served by whoever serves the other half. Where one of those that run stands
-// in the way at another address of the same port (0.0.0.0 beside 127.0.0.1), it
+// are about to leave has it, it is that one's, once more: clients that wait on
+// it are served by whoever serves the other half. Where one of them stands in
+// the way at another address of the same port (0.0.0.0 beside 127.0.0.1), it
 // makes room.
-func open(address string, old []*service) (*net.TCPListener, error) {
-	for _, s := range old {
+func open(address string, leaving []*service) (*net.TCPListener, error) {
+	for _, s := range leaving {
 		if s.address == address {
 			return twin(s.listener)
 		}
@@ -84,7 +84,7 @@ func open(address string, old []*service) (*net.TCPListener, error) {
 	}
 	var beside []*net.TCPListener
 	_, port, splitErr := net.SplitHostPort(address)
-	for _, s := range old {
+	for _, s := range leaving {
 		if _, other, otherErr := net.SplitHostPort(s.address); splitErr == nil && otherErr == nil && other == port {
 			beside = append(beside, s.listener)
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
 	"time"
 
 	"moongate/internal/gw/config"
@@ -60,12 +61,18 @@ func (c *Prepared) prepare(s *config.Snapshot, before *generation, old []*servic
 		return err
 	}
 	c.next = next
+	if err := distinct(next.places); err != nil {
+		return err
+	}
+	leaving := slices.DeleteFunc(slices.Clone(old), func(s *service) bool {
+		return slices.ContainsFunc(next.places, s.at)
+	})
 	for _, at := range next.places {
 		if kept := find(old, at); kept != nil {
 			c.services = append(c.services, kept)
 			continue
 		}
-		listener, err := open(at.address, old)
+		listener, err := open(at.address, leaving)
 		if err != nil {
 			return fmt.Errorf("%s: %w", at.name, err)
 		}
@@ -79,11 +86,25 @@ func (c *Prepared) prepare(s *config.Snapshot, before *generation, old []*servic
 	return c.openLink(s, before)
 }
 
-// find returns the service that goes on to serve a place: the kind and the
-// address are what make it, whatever it is called.
+// distinct refuses two listeners at one address.
+func distinct(places []place) error {
+	taken := map[string]string{}
+	for _, at := range places {
+		if by := taken[at.address]; by != "" {
+			return fmt.Errorf("%s: %s is the address of %s too", at.name, at.address, by)
+		}
+		taken[at.address] = at.name
+	}
+	return nil
+}
+
+// at reports whether a service is what goes on to serve a place: the kind and
+// the address are what make it, whatever it is called.
+func (s *service) at(p place) bool { return s.kind == p.kind && s.address == p.address }
+
 func find(old []*service, at place) *service {
 	for _, s := range old {
-		if s.kind == at.kind && s.address == at.address {
+		if s.at(at) {
 			return s
 		}
 	}
@@ -134,7 +155,7 @@ func (c *Prepared) Apply() {
 		}
 	}
 	for _, s := range before {
-		if !contains(c.services, s) {
+		if !slices.Contains(c.services, s) {
 			s.retire()
 			s.listener.Close()
 		}
@@ -144,15 +165,6 @@ func (c *Prepared) Apply() {
 			s.listener.Close()
 		}
 	}
-}
-
-func contains(list []*service, s *service) bool {
-	for _, other := range list {
-		if other == s {
-			return true
-		}
-	}
-	return false
 }
 
 // Discard forgets the change. What runs was never touched.

@@ -264,6 +264,58 @@ func TestInboundHSMUnavailable(t *testing.T) {
 	}
 }
 
+// TestInboundProfile: versions and key exchange before a protected server.
+func TestInboundProfile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	shown, own := w.public.leaf(t, rsaKey(), nil, "shop.test"), w.public.leaf(t, newKey(t), nil, "shop.test")
+	w.hsm.Add(shown.PrivateKey.(crypto.Signer))
+	port := w.origin(&tls.Config{Certificates: []tls.Certificate{own}})
+	var serverPort uint16
+	fmt.Sscan(port, &serverPort)
+	at := w.address()
+	client12 := &tls.Config{MaxVersion: tls.VersionTLS12}
+	clientRSA := &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}}
+	const decrypted, passed, refused = "RSA-2048", "P-256", "refused"
+	for _, test := range []struct {
+		name   string
+		client *tls.Config
+		change func(*config.Profile)
+		want   string
+		says   string
+	}{
+		{"min-version tls1-2", client12, func(*config.Profile) {}, decrypted, ""},
+		{"min-version tls1-3, block-unsupported-version yes", client12, func(p *config.Profile) { p.MinVersion = config.TLS13 }, refused, "client offers at most TLS 1.2"},
+		{"min-version tls1-3, block-unsupported-version no", client12, func(p *config.Profile) { p.MinVersion, p.InboundBlockUnsupportedVersion = config.TLS13, false }, passed, "NOT DECRYPTED (unsupported-version)"},
+		{"max-version tls1-2", &tls.Config{MinVersion: tls.VersionTLS13}, func(p *config.Profile) { p.MaxVersion = config.TLS12 }, refused, "client offers at least TLS 1.3"},
+		{"keyxchg-algo-rsa no", clientRSA, func(*config.Profile) {}, refused, "handshake with the client"},
+		{"keyxchg-algo-rsa yes", clientRSA, func(p *config.Profile) { p.RSAKeyExchange = true }, decrypted, ""},
+	} {
+		profile := config.DefaultProfile()
+		profile.Name = "it"
+		test.change(&profile)
+		s := w.snapshot(config.Rule{Name: "shop", Action: config.Decrypt, Type: config.InboundInspection, Certificates: []string{"shop"}, Profile: profile})
+		s.Forward = nil
+		w.certificate(s, "shop", shown.Leaf)
+		s.Inbound = []config.InboundListener{{Name: "shop", Listen: at, ServerAddress: "127.0.0.1", ServerPort: serverPort}}
+		// The server's own certificate is of the public PKI, so that it is trusted.
+		w.apply(s)
+		conn, err := net.Dial("tcp", at.String())
+		must(t, err)
+		got := refused
+		if client, err := speak(conn, "shop.test:443", test.client); err == nil {
+			got = flow.DescribeKey(client.ConnectionState().PeerCertificates[0].PublicKey)
+			client.Close()
+		}
+		conn.Close()
+		r := w.record()
+		if got != test.want || (r.Bypass == flow.BypassVersion) != (test.want == passed) {
+			t.Errorf("%s: %s, want %s; record %+v", test.name, got, test.want, r)
+		}
+		says(t, test.name+": record", r.FailureCause+" "+r.Reason, test.says)
+	}
+}
+
 // TestSilence: what a rule keeps out of the logs is counted all the same, and
 // what was relayed against its word is told.
 func TestSilence(t *testing.T) {
