@@ -91,6 +91,10 @@ func Open(opts Options) (*Guard, error) {
 func (g *Guard) SetAccounts(list []Account) error {
 	accounts := make(map[string]*account, len(list))
 	var problems []error
+	if len(list) > maxRemembered {
+		problems = append(problems, fmt.Errorf("there are %d administrators; the last %d are not let in", len(list), len(list)-maxRemembered))
+		list = list[:maxRemembered]
+	}
 	for _, a := range list {
 		made, err := read(a)
 		problems = append(problems, err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"moongate/internal/durable"
 )
@@ -32,7 +33,13 @@ var ErrOtherDevice = errors.New("this file was sealed by another device; restore
 
 // Device seals what a start needs before the HSM answers. Its methods may be
 // called at the same time.
-type Device struct{ key namedKey }
+type Device struct {
+	id string
+
+	mu     sync.RWMutex
+	key    key  // guarded by mu
+	closed bool // guarded by mu; then key is wiped
+}
 
 // OpenDevice reads the device key of the vault in a directory, beside the
 // process that holds the vault. The error matches fs.ErrNotExist where there is
@@ -47,12 +54,29 @@ func OpenDevice(dir string) (*Device, error) {
 		wipe(keys)
 		return nil, fmt.Errorf("device key %s: it has %d keys, expected one; restore it from a backup", path, len(keys))
 	}
-	return &Device{keys[0]}, nil
+	defer wipe(keys)
+	return &Device{id: keys[0].id, key: keys[0].key}, nil
 }
 
-func (d *Device) wipe() { clear(d.key.key[:]) }
+// close wipes the key: what is called afterwards fails with ErrClosed.
+func (d *Device) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.key[:])
+	d.closed = true
+}
 
-func (d *Device) context(name string) []byte { return contextOf("moongate device", name, d.key.id) }
+// withKey runs f with the key, which stays while it does.
+func (d *Device) withKey(f func(*key) error) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return ErrClosed
+	}
+	return f(&d.key)
+}
+
+func (d *Device) context(name string) []byte { return contextOf("moongate device", name, d.id) }
 
 // Seal seals contents of at most MaxSecret bytes under a name, by which alone
 // they open again: a password that is put where a key belongs does not.
@@ -65,11 +89,17 @@ func (d *Device) Seal(name string, contents []byte) ([]byte, error) {
 	}
 	padded := pad(contents)
 	defer clear(padded)
-	id, err := hex.DecodeString(d.key.id)
+	body, err := hex.DecodeString(d.id)
 	if err != nil {
 		panic("vault: " + err.Error()) // ids are checked when they are read
 	}
-	body := seal(id, &d.key.key, d.context(name), newSecretID(), padded)
+	err = d.withKey(func(k *key) error {
+		body = seal(body, k, d.context(name), newSecretID(), padded)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	text := base64.StdEncoding.AppendEncode([]byte(deviceFirstLine), body)
 	return append(text, '\n'), nil
 }
@@ -84,12 +114,18 @@ func (d *Device) Open(name string, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if keyID != d.key.id {
+	if keyID != d.id {
 		return nil, ErrOtherDevice
 	}
-	padded, err := unseal(&d.key.key, d.context(name), body)
+	var padded []byte
+	err = d.withKey(func(k *key) error {
+		if padded, err = unseal(k, d.context(name), body); err != nil {
+			return ErrChanged
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, ErrChanged
+		return nil, err
 	}
 	contents, err := unpad(padded)
 	if err != nil {

@@ -77,8 +77,15 @@ func (v *Vault) export(r *ring, m []namedKey, pass []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := exported{encodeKeyFile(masterKind, m), ringText, encodeKeyFile(deviceKind, []namedKey{v.device.key})}
+	e := exported{Master: encodeKeyFile(masterKind, m), Keyring: ringText}
 	defer e.wipe()
+	err = v.device.withKey(func(k *key) error {
+		e.Device = encodeKeyFile(deviceKind, []namedKey{{v.device.id, *k}})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	plain, err := json.Marshal(&e)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the export: %w", err)

@@ -96,7 +96,16 @@ func TestClosed(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
 	text := sealed(t, v, "private-key", "secret")
+	device := v.Device()
+	file, err := device.Seal(WebKey, []byte("web key"))
+	must(t, err)
 	must(t, v.Close())
+	if _, err := device.Seal(WebKey, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed device seals: %v", err)
+	}
+	if _, err := device.Open(WebKey, file); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed device opens: %v", err)
+	}
 	_, sealErr := v.Seal("private-key", nil)
 	_, openErr := v.Open("private-key", text)
 	_, renewErr := v.RenewDataKeys()

@@ -201,7 +201,7 @@ func (v *Vault) Close() error {
 	}
 	v.ring.wipe()
 	v.ring = nil
-	v.device.wipe()
+	v.device.close()
 	return v.unlock()
 }
 
