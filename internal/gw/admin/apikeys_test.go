@@ -240,3 +240,20 @@ func FuzzDecodeLogins(f *testing.F) {
 		}
 	})
 }
+
+// TestRevocationWithoutADisk: what cannot be written is obeyed all the same.
+func TestRevocationWithoutADisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.apiKey()
+	w.keys.path = filepath.Join(w.dir, "none", "api-keys.json")
+	w.root.PasswordHash = hashOf(t, "another password")
+	if err := w.SetAccounts([]Account{w.root}); err == nil || !strings.Contains(err.Error(), "writing the API keys") {
+		t.Errorf("a revocation that is not on disk: %v", err)
+	}
+	_, err := w.APIKey(t.Context(), here, key)
+	wantRefused(t, err, "before its password was changed")
+	if _, _, err := w.NewAPIKey("root"); err == nil || len(w.APIKeys("")) != 1 {
+		t.Errorf("a key that is not on disk: %v", err)
+	}
+}
