@@ -14,8 +14,13 @@
 //	client    finish the handshake with the client
 //	relay     copy both ways until both sides have ended
 //
-// A flow that is not decrypted is relayed from the hello on, byte for byte.
+// A flow that is not decrypted is relayed from the hello on, byte for byte, on
+// Linux by splice. So is one that cannot be decrypted, where its profile would
+// rather have it so than ended, and nothing was sent to the client (bypass.go).
 // Whatever happens, a flow leaves exactly one flow.Record.
+//
+// Flows under way are in a Table, where they can be looked at and ended, and
+// where handshakes wait while the HSM's sessions are made anew.
 //
 // # What a tunnel may hold
 //

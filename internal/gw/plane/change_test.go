@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
@@ -370,5 +372,68 @@ func TestHSMChange(t *testing.T) {
 	w.stop()
 	if !links["empty"].closed.Load() || !links["full"].closed.Load() {
 		t.Error("a link is still open")
+	}
+}
+
+// TestChangeUnderLoad: clients that come all the time meet no closed port and
+// no half of a change: what decided is what they were shown.
+func TestChangeUnderLoad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	port := w.origin(&tls.Config{Certificates: []tls.Certificate{w.public.leaf(t, newKey(t), nil, "a.test")}})
+	other := newAuthority(t, "Second Trust", newKey(t))
+	w.hsm.Add(other.key)
+	first := w.snapshot(config.Rule{Name: "first", Action: config.Decrypt})
+	at := first.Forward[0].Listen
+	second, third := w.snapshot(config.Rule{Name: "second", Action: config.Decrypt}), w.snapshot(config.Rule{Name: "third", Action: config.NoDecrypt})
+	w.certificate(second, "second", other.cert)
+	second.ForwardTrust.ECDSA = "second"
+	second.Forward, third.Forward = first.Forward, first.Forward
+	w.apply(first)
+	shown := map[string]string{"first": "Forward Trust", "second": "Second Trust", "third": "Public Root"}
+
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]string{} // client address to issuer; guarded by mu
+	for range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				client, err := reach(t, at, "a.test:"+port, nil)
+				if err != nil {
+					t.Errorf("a client: %v", err)
+					return
+				}
+				mu.Lock()
+				seen[client.LocalAddr().String()] = issuer(client)
+				mu.Unlock()
+				client.Close()
+			}
+		})
+	}
+	for i := range 60 {
+		w.apply([]*config.Snapshot{first, second, third}[i%3])
+		before := w.plane.Hits()[0].Count
+		for w.plane.Hits()[0].Count == before && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(stop)
+	clients.Wait()
+	rules := map[string]int{}
+	for range len(seen) {
+		r := w.record()
+		rules[r.Rule]++
+		if got := seen[r.Client]; got != shown[r.Rule] || r.FailureStage != "" {
+			t.Errorf("rule %q and a certificate of %q; record %+v", r.Rule, got, r)
+		}
+	}
+	if len(rules) != 3 {
+		t.Errorf("rules that decided: %v", rules)
 	}
 }

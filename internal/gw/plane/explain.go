@@ -83,7 +83,7 @@ func (p *Plane) Explain(q Query) (Explanation, error) {
 		}
 	}
 	if d.Action == policy.Decrypt {
-		p.explainKeys(g, &q, &d, &e)
+		g.explainKeys(at, target, &q, &d, &e)
 	}
 	return e, nil
 }
@@ -128,7 +128,7 @@ func (g *generation) placeOf(q *Query) (*place, intercept.Target, error) {
 
 // explainKeys tells of a flow that is to be decrypted what it needs, and what
 // its profile makes of what is not there.
-func (p *Plane) explainKeys(g *generation, q *Query, d *policy.Decision, e *Explanation) {
+func (g *generation) explainKeys(at *place, target intercept.Target, q *Query, d *policy.Decision, e *Explanation) {
 	if lowest, highest, ok := d.Profile.CheckVersions(q.Versions); !ok {
 		e.Notes = append(e.Notes, fmt.Sprintf("the client offers TLS versions %#04x to %#04x, none of which the profile allows", lowest, highest))
 		if d.Profile.BlocksUnsupportedVersion(q.Kind) {
@@ -154,8 +154,15 @@ func (p *Plane) explainKeys(g *generation, q *Query, d *policy.Decision, e *Expl
 		}
 		e.Keys = "one signature of a CA for each leaf that is not kept"
 	}
-	if status := p.options.Provider.Status(); !status.Ready {
-		e.Notes = append(e.Notes, "keys cannot be used now: "+status.Cause)
+	certifier := at.runtime.Certifier
+	if stand, own := at.runtime.ByRule[d.Rule]; own {
+		certifier = stand.Certifier
+	}
+	if certifier == nil {
+		return
+	}
+	if err := certifier.Ready(target.Host); err != nil {
+		e.Notes = append(e.Notes, "its keys cannot be used now: "+err.Error())
 		if !d.Profile.BlocksHSMUnavailable(q.Kind) {
 			e.Notes = append(e.Notes, "the profile has such flows relayed undecrypted")
 		}
