@@ -396,33 +396,36 @@ func (s *tokenSession) key(op string, id object.ID) (*mech.Key, error) {
 	return o.key, nil
 }
 
-func (s *tokenSession) Sign(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, error) {
+func (s *tokenSession) Sign(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, object.Receipt, error) {
 	key, err := s.key("Sign", id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.k.set(func() {
 		if len(s.k.seen) < 100 {
 			s.k.seen = append(s.k.seen, op)
 		}
 	})
-	return key.Sign(m, digest)
+	signature, err := key.Sign(m, digest)
+	return signature, nil, err
 }
 
-func (s *tokenSession) Encrypt(_ context.Context, _ object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
+func (s *tokenSession) Encrypt(_ context.Context, _ object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, object.Receipt, error) {
 	key, err := s.key("Encrypt", id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return key.Encrypt(m, data)
+	sealed, err := key.Encrypt(m, data)
+	return sealed, nil, err
 }
 
-func (s *tokenSession) Decrypt(_ context.Context, _ object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
+func (s *tokenSession) Decrypt(_ context.Context, _ object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, object.Receipt, error) {
 	key, err := s.key("Decrypt", id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return key.Decrypt(m, data)
+	plain, err := key.Decrypt(m, data)
+	return plain, nil, err
 }
 
 func (s *tokenSession) Wrap(_ context.Context, _ object.OperationID, wrapping, target object.ID, m object.Mechanism) ([]byte, error) {

@@ -178,11 +178,14 @@ func prepare(ctx context.Context, dir string, clients int) (*fleet, error) {
 	}
 	start := time.Now()
 	if out, err := hsm.Shell(ctx, script...); err != nil {
-		return nil, fmt.Errorf("registering clients: %w\n%s", err, out)
+		return nil, fmt.Errorf("registering clients: %w\n%s", err, tail(out))
 	}
 	fmt.Printf("%d clients registered in %v\n", clients, time.Since(start).Round(time.Millisecond))
 	return f, nil
 }
+
+// tail is the end of what a shell said.
+func tail(out string) string { return out[max(0, len(out)-500):] }
 
 // dialer connects as client i.
 func (f *fleet) dialer(i int) func(context.Context) (*connection, error) {

@@ -97,13 +97,19 @@ type round struct {
 	err     error
 }
 
-// take begins a round. The caller holds writing: whoever waits has written
-// before, and so the mark covers his record.
+// take begins a round, with what is to be written yet. The caller holds
+// writing: whoever waits has written before, and so the mark covers his record.
 func (l *Log) take() round {
+	l.mu.Lock()
+	l.fresh = false
+	some := len(l.batch.lines) > 0
+	l.mu.Unlock()
+	if some {
+		l.writeBatch()
+	}
 	r := round{mark: mark{l.tree, l.size}, hashes: l.pending}
 	l.pending = l.spareHashes[:0]
 	l.spareHashes = nil
-	l.dirty = false
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.waiting = l.waiters

@@ -8,7 +8,8 @@
 //	log, err := audit.Open(dir, audit.Options{Origin: "moongate-hsm/1234", Logger: logger})
 //	...
 //	err = log.AppendDurable(ctx, audit.Event{Kind: audit.Change, Action: "key.generate", Outcome: audit.OK, ...})
-//	err = log.Append(audit.Event{Kind: audit.Use, Action: "key.sign", Outcome: audit.OK, ...})
+//	receipt, err := log.Note(audit.Event{Kind: audit.Use, Action: "key.sign", Outcome: audit.OK, ...})
+//	err = receipt.Written() // before anybody learns what the use gave
 //
 // # Files
 //
@@ -63,7 +64,8 @@
 // # Crashes
 //
 // [Log.AppendDurable] returns when the record is fsynced. [Log.Append] returns
-// when it is written: it survives the death of the process at once, and a
+// when it is written, as does Written of the receipt that [Log.Note] gave, by
+// which uses are written together: it survives the death of the process at once, and a
 // power cut once the group commit has fsynced it, at most Options.SyncInterval
 // later. Hashes are written after the records, and fsynced before a checkpoint
 // covers them. A checkpoint is signed only over records that are fsynced, and

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"moongate/internal/durable"
@@ -51,13 +51,13 @@ type Log struct {
 	limit   int64      // the size at which it is closed
 	tree    frontier   // over the records written
 	pending []byte     // stored hashes of records written that are not in the hash file yet
-	spare   []byte     // memory for a batch
-	scratch []byte     // memory for a leaf
-	dirty   bool       // something was written since the committer last looked
+	spare   spare
+	scratch []byte // memory for a leaf
 
 	// mu guards the fields below.
 	mu      sync.Mutex
 	batch   *batch // being filled
+	fresh   bool   // something was added to a batch since the committer last looked
 	next    int64  // number of the next record
 	synced  int64  // records below it are fsynced
 	waiters *waiters
@@ -89,7 +89,7 @@ type Log struct {
 
 	proofs *os.File // the hash file, for ReadAt
 
-	wrote   chan struct{} // capacity 1: the first record since a sync was written
+	wrote   chan struct{} // capacity 1: the first record since a sync is in a batch
 	hurry   chan struct{} // capacity 1: somebody waits for a sync
 	full    chan struct{} // capacity 1: the segment has reached its limit
 	trouble chan struct{} // capacity 1: a write failed
@@ -117,11 +117,17 @@ type mark struct {
 	size int64
 }
 
-// A batch collects the lines of callers that arrive while another writes.
+// A batch collects the lines of callers that arrive while another writes, and
+// of those that wait for the write later. See write.go.
 type batch struct {
-	lines []byte // guarded by Log.mu while it is Log.batch, then the writer's
-	done  bool   // written, or failed; guarded by Log.writing
-	err   error  // guarded by Log.writing
+	log   *Log
+	lines []byte   // guarded by Log.mu while it is Log.batch, then the writer's
+	noted []string // the actions of those that Note took; guarded likewise
+	// done is set when the batch is written, or failed; what follows is not
+	// changed then.
+	done    atomic.Bool
+	err     error
+	noteErr error // what Receipt.Written says: nil too where they were counted
 }
 
 // waiters share one fsync.
@@ -136,9 +142,6 @@ type ticket struct {
 	epoch  int64 // failures before
 	strict bool  // the policy, then
 }
-
-// lineBuffers holds *[]byte for encoding outside of the locks.
-var lineBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 // Append records ev. When it returns nil the record is written, so that it
 // survives the death of this process, and will be fsynced within
@@ -173,105 +176,6 @@ func (l *Log) AppendDurable(ctx context.Context, ev Event) error {
 	}
 	return l.waitSynced(ctx, t)
 }
-
-func (l *Log) append(ev *Event) (ticket, error) {
-	if ev.Kind == "" || ev.Action == "" || ev.Outcome == "" {
-		return ticket{}, errIncomplete
-	}
-	buf := lineBuffers.Get().(*[]byte)
-	defer lineBuffers.Put(buf)
-	body := ev.appendBody((*buf)[:0])
-	*buf = body
-
-	l.mu.Lock()
-	if err := l.usable(); err != nil {
-		l.refused++
-		l.mu.Unlock()
-		return ticket{}, err
-	}
-	b, t := l.batch, ticket{seq: l.next, epoch: l.epoch, strict: l.policy.Strict}
-	b.lines = appendHead(b.lines, t.seq, l.now())
-	b.lines = append(b.lines, body...)
-	b.lines = append(b.lines, '\n')
-	l.next++
-	l.mu.Unlock()
-
-	// Whoever gets here first writes for all who have come by then; the others
-	// find their batch done.
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	if !b.done {
-		l.writeBatch()
-	}
-	return t, b.err
-}
-
-// usable says why nothing can be recorded. The caller holds mu.
-func (l *Log) usable() error {
-	if l.failing {
-		return l.failed
-	}
-	if l.closed {
-		return ErrClosed
-	}
-	return nil
-}
-
-// writeBatch writes the batch being filled and adds it to the tree. The caller
-// holds writing.
-func (l *Log) writeBatch() {
-	l.mu.Lock()
-	b, end := l.batch, l.next
-	var err error
-	if l.failing {
-		err = l.failed
-	}
-	l.batch = &batch{lines: l.spare}
-	l.mu.Unlock()
-	l.spare = nil
-
-	if err == nil && len(b.lines) > 0 {
-		err = l.writeLines(b.lines, end)
-	}
-	b.done, b.err = true, err
-	if cap(b.lines) <= maxSpare {
-		l.spare = b.lines[:0]
-	}
-	b.lines = nil
-}
-
-// writeLines appends lines to the file, so that the log has end records, and
-// adds them to the tree. The caller holds writing.
-func (l *Log) writeLines(lines []byte, end int64) error {
-	if err := l.reservation.cover(end); err != nil {
-		return l.fail(err)
-	}
-	if _, err := l.records.Write(lines); err != nil {
-		return l.fail(fmt.Errorf("writing audit records: %w", err))
-	}
-	l.grow(lines)
-	if !l.dirty {
-		l.dirty = true
-		signal(l.wrote)
-	}
-	if l.size >= l.limit {
-		signal(l.full)
-	}
-	return nil
-}
-
-// grow adds lines that are in the file to the tree. The caller holds writing.
-func (l *Log) grow(lines []byte) {
-	l.size += int64(len(lines))
-	for len(lines) > 0 {
-		text, rest, _ := bytes.Cut(lines, []byte("\n"))
-		l.pending = l.tree.push(leafHash(text, &l.scratch), l.pending)
-		lines = rest
-	}
-}
-
-// maxSpare bounds the memory that a burst leaves behind.
-const maxSpare = 4 << 20
 
 // fail stops recording, with the error that it returns.
 func (l *Log) fail(err error) error {

@@ -58,8 +58,9 @@ func (l *Log) mendOnce() bool {
 func (l *Log) turnAway() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.batch.done, l.batch.err = true, l.failed
-	l.batch = &batch{}
+	b := l.batch
+	l.batch = l.newBatch()
+	l.endBatch(b, l.failed)
 	if l.waiters != nil {
 		l.waiters.err = l.failed
 		close(l.waiters.done)

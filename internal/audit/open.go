@@ -163,11 +163,12 @@ func (s *state) open(dir string, opts Options, lock *durable.Lock) (*Log, error)
 		signInterval:       cmp.Or(opts.signInterval, time.Second),
 		retry:              cmp.Or(opts.retry, time.Second),
 		tree:               s.tree, size: s.size, segment: s.segment, begin: s.begin, policy: s.policy,
-		batch: &batch{}, next: s.tree.n, synced: s.tree.n, latest: s.latest,
+		next: s.tree.n, synced: s.tree.n, latest: s.latest,
 		checkpointsSize: s.checkpointsSize, permanent: mark{s.tree, s.size}, covered: s.covered,
 		wrote: make(chan struct{}, 1), hurry: make(chan struct{}, 1), full: make(chan struct{}, 1), trouble: make(chan struct{}, 1),
 		demands: make(chan chan<- error), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	l.batch = l.newBatch()
 	if l.now == nil {
 		l.now = time.Now
 	}

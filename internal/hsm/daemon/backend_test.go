@@ -81,7 +81,7 @@ func TestAuditProof(t *testing.T) {
 // provision makes an HSM in dir with a partition and a client of it, by an
 // administrator's words, and returns the client's configuration without the
 // address. The HSM does not run afterwards.
-func provision(t *testing.T, dir string) client.Config {
+func provision(t testing.TB, dir string) client.Config {
 	t.Helper()
 	_, err := Init(initOptions(dir, "127.0.0.1"))
 	must(t, err)

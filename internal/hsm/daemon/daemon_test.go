@@ -31,7 +31,7 @@ const soPassword = "so-password"
 
 // newDir makes a directory whose path is short enough for a socket in it, and
 // returns the path of an HSM's below it that is not there yet.
-func newDir(t *testing.T) string {
+func newDir(t testing.TB) string {
 	t.Helper()
 	top, err := os.MkdirTemp("", "hsm-")
 	must(t, err)
@@ -342,7 +342,7 @@ func TestRun(t *testing.T) {
 }
 
 // run runs an HSM until stop, which returns what Run returned.
-func run(t *testing.T, opts Options) (Addresses, func() error) {
+func run(t testing.TB, opts Options) (Addresses, func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -393,7 +393,7 @@ func wantCode(t *testing.T, err error, want object.Code) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

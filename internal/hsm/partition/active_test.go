@@ -32,13 +32,13 @@ func TestActivation(t *testing.T) {
 	if !p.active() || p.objects[id] != e {
 		t.Error("locked by the last logout, against the policy")
 	}
-	_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 	wantCode(t, err, object.ErrNotLoggedIn) // unlocked is not logged in
 	s = w.session(object.RoleCryptoUser)
 	if p.objects[id] != e {
 		t.Error("the login read everything again")
 	}
-	_, err = s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+	_, err = recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 	must(t, err)
 
 	// Dismissed with a session logged in, it is locked by the last logout.
@@ -117,7 +117,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				return err
 			}
 			for range 5 {
-				if _, err := s.Sign(ctx, newOp(), steady, ecdsa256, make([]byte, 32)); err != nil {
+				if _, err := recorded(s).Sign(ctx, newOp(), steady, ecdsa256, make([]byte, 32)); err != nil {
 					return err
 				}
 				signed.Add(1)
@@ -134,7 +134,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	for range 2 {
 		work(15, func(round int) error {
 			id := <-ids
-			if _, err := setup.Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32)); err != nil {
+			if _, err := recorded(setup).Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32)); err != nil {
 				return err
 			}
 			if err := setup.SetAttributes(ctx, newOp(), id, object.New(object.Text(object.AttrLabel, fmt.Sprint(round)))); err != nil {
@@ -152,7 +152,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				})
 			}
 			// And one uses it meanwhile, or finds it gone.
-			_, err := setup.Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
+			_, err := recorded(setup).Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
 			both.Wait()
 			if n := destroyed.Load(); n != 1 {
 				t.Errorf("one object was destroyed %d times", n)
@@ -200,7 +200,7 @@ func TestLockedInTheMiddle(t *testing.T) {
 	for range 4 {
 		group.Go(func() {
 			for {
-				_, err := s.Sign(context.Background(), newOp(), id, ecdsa256, make([]byte, 32))
+				_, err := recorded(s).Sign(context.Background(), newOp(), id, ecdsa256, make([]byte, 32))
 				if err == nil {
 					_, _, err = s.Generate(context.Background(), newOp(), ec, p256, nil)
 				}

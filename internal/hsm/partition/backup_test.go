@@ -119,7 +119,7 @@ func TestWholeBackupOnAnotherHSM(t *testing.T) {
 	_, key := from.newKey(s)
 	_, gone := from.newKey(s)
 	must(t, s.Destroy(t.Context(), newOp(), gone))
-	if _, err := s.Sign(t.Context(), newOp(), key, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err != nil {
+	if _, err := recorded(s).Sign(t.Context(), newOp(), key, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -155,7 +155,7 @@ func TestWholeBackupOnAnotherHSM(t *testing.T) {
 		}
 		for _, role := range []object.Role{object.RoleCryptoOfficer, object.RoleCryptoUser} {
 			s := to.session(role) // with the password that it had
-			if _, err := s.Sign(t.Context(), newOp(), key, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err != nil {
+			if _, err := recorded(s).Sign(t.Context(), newOp(), key, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err != nil {
 				t.Errorf("%v signs: %v", role, err)
 			}
 			s.Close()
@@ -206,7 +206,7 @@ func TestRestoreOverItself(t *testing.T) {
 	if !slices.Equal(cut, []string{w.fingerprint}) {
 		t.Errorf("disconnected %q", cut)
 	}
-	if _, err := s.Sign(t.Context(), newOp(), kept, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err == nil {
+	if _, err := recorded(s).Sign(t.Context(), newOp(), kept, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err == nil {
 		t.Error("a session of before goes on")
 	}
 	for range 2 {

@@ -80,7 +80,7 @@ func BenchmarkSign(b *testing.B) {
 			b.Fatal(err)
 		}
 		session := func() error {
-			_, err := s.Sign(context.Background(), object.OperationID{1}, id, ecdsa256, digest)
+			_, err := recorded(s).Sign(context.Background(), object.OperationID{1}, id, ecdsa256, digest)
 			return err
 		}
 		if journal.name == "silent" {

@@ -129,7 +129,7 @@ func TestChangedLabelKeepsTheParsedKey(t *testing.T) {
 	w := newWorld(t)
 	s, ctx := w.session(object.RoleCryptoOfficer), t.Context()
 	_, id := w.newKey(s)
-	_, err := s.Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
+	_, err := recorded(s).Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
 	must(t, err)
 	before := s.p.objects[id].key.Load()
 	must(t, s.SetAttributes(ctx, newOp(), id, object.New(object.Text(object.AttrLabel, "n"))))

@@ -58,12 +58,12 @@ func TestUsesAreCounted(t *testing.T) {
 	expect("nothing", sign, 0, nil)
 	expect("nothing", target, 0, nil)
 	for range 3 {
-		_, err = s.Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32))
+		_, err = recorded(s).Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32))
 		expect("signing", sign, 1, err)
 	}
-	sealed, err = s.Encrypt(ctx, newOp(), secret, gcm, []byte("x"))
+	sealed, err = recorded(s).Encrypt(ctx, newOp(), secret, gcm, []byte("x"))
 	expect("encrypting", secret, 1, err)
-	_, err = s.Decrypt(ctx, newOp(), secret, gcm, sealed)
+	_, err = recorded(s).Decrypt(ctx, newOp(), secret, gcm, sealed)
 	expect("decrypting", secret, 1, err)
 	wrapped, err = s.Wrap(ctx, newOp(), by, target, kwp)
 	expect("wrapping", by, 1, err)
@@ -72,16 +72,16 @@ func TestUsesAreCounted(t *testing.T) {
 	_, err = s.Derive(ctx, newOp(), base, object.Mechanism{Type: object.MechHKDFDerive, Hash: object.HashSHA256},
 		ofKind(object.ClassSecretKey, object.KeyAES).Merge(secretTemplate(32)))
 	expect("deriving", base, 1, err)
-	tag, err = s.Sign(ctx, newOp(), mac, cmac, nil)
+	tag, err = recorded(s).Sign(ctx, newOp(), mac, cmac, nil)
 	expect("making a MAC", mac, 1, err)
 	expect("checking a MAC", mac, 1, s.Verify(ctx, newOp(), mac, cmac, nil, tag))
 	wantCode(t, s.Verify(ctx, newOp(), mac, cmac, []byte("other"), tag), object.ErrSignatureInvalid)
-	_, err = s.Decrypt(ctx, newOp(), secret, gcm, sealed[1:])
+	_, err = recorded(s).Decrypt(ctx, newOp(), secret, gcm, sealed[1:])
 	wantCode(t, err, object.ErrEncryptedData)
-	_, err = s.Sign(ctx, newOp(), sign, ecdsa256, nil)
+	_, err = recorded(s).Sign(ctx, newOp(), sign, ecdsa256, nil)
 	wantCode(t, err, object.ErrDataLength)
 	w.journal = failing{}
-	_, err = s.Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32))
+	_, err = recorded(s).Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32))
 	wantCode(t, err, object.ErrAuditFailed)
 	w.journal = w.log
 	expect("what failed", sign, 0, nil)
@@ -118,7 +118,7 @@ func TestCountersOutliveTheProcess(t *testing.T) {
 	_, other := w.newKey(s)
 	use := func(id object.ID, n int) {
 		for range n {
-			_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+			_, err := recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 			must(t, err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestIdleCountersWriteNothing(t *testing.T) {
 	if now, _ := state(); now != commit {
 		t.Errorf("%d commits although no key was used", now-commit)
 	}
-	_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 	must(t, err)
 	must(t, w.saveUses())
 	must(t, w.saveUses())
@@ -242,13 +242,13 @@ func TestCountersThatCannotBeWritten(t *testing.T) {
 	s := w.session(object.RoleCryptoOfficer)
 	_, id := w.newKey(s)
 	p := s.p
-	_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 	must(t, err)
 	must(t, w.store.Close())
 	if err := p.uses.save(w.store, p.id); err == nil {
 		t.Fatal("counters were written to a closed store")
 	}
-	if _, err = s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32)); err != nil {
+	if _, err = recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32)); err != nil {
 		t.Errorf("a use while counters cannot be written: %v", err)
 	}
 	w.openStore()
@@ -266,7 +266,7 @@ func TestKeeperWritesFromTimeToTime(t *testing.T) {
 	w := newWorld(t)
 	s := w.session(object.RoleCryptoOfficer)
 	_, id := w.newKey(s)
-	_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 	must(t, err)
 	close(w.keeper.stop)
 	<-w.keeper.stopped
@@ -281,7 +281,7 @@ func TestDeletedPartitionLeavesNoCounters(t *testing.T) {
 	s := w.session(object.RoleCryptoOfficer)
 	_, id := w.newKey(s)
 	use := func() {
-		_, err := s.Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
+		_, err := recorded(s).Sign(t.Context(), newOp(), id, ecdsa256, make([]byte, 32))
 		must(t, err)
 	}
 	use()

@@ -87,19 +87,19 @@ func TestDatesStopEachUse(t *testing.T) {
 	_, mac := generate(aes, nil, secretTemplate(32, object.AttrSign, object.AttrVerify))
 	target := w.secret(s, 16, object.AttrExtractable)
 	cmac := object.Mechanism{Type: object.MechAESCMAC}
-	signature, err := s.Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32))
+	signature, err := recorded(s).Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32))
 	must(t, err)
-	tag, err := s.Sign(ctx, newOp(), mac, cmac, nil)
+	tag, err := recorded(s).Sign(ctx, newOp(), mac, cmac, nil)
 	must(t, err)
-	sealed, err := s.Encrypt(ctx, newOp(), secret, gcm, []byte("x"))
+	sealed, err := recorded(s).Encrypt(ctx, newOp(), secret, gcm, []byte("x"))
 	must(t, err)
 	wrapped, err := s.Wrap(ctx, newOp(), by, target, kwp)
 	must(t, err)
 	acts := map[string]func() error{
-		"sign":    func() error { _, err := s.Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32)); return err },
-		"mac":     func() error { _, err := s.Sign(ctx, newOp(), mac, cmac, nil); return err },
-		"encrypt": func() error { _, err := s.Encrypt(ctx, newOp(), secret, gcm, []byte("x")); return err },
-		"decrypt": func() error { _, err := s.Decrypt(ctx, newOp(), secret, gcm, sealed); return err },
+		"sign":    func() error { _, err := recorded(s).Sign(ctx, newOp(), sign, ecdsa256, make([]byte, 32)); return err },
+		"mac":     func() error { _, err := recorded(s).Sign(ctx, newOp(), mac, cmac, nil); return err },
+		"encrypt": func() error { _, err := recorded(s).Encrypt(ctx, newOp(), secret, gcm, []byte("x")); return err },
+		"decrypt": func() error { _, err := recorded(s).Decrypt(ctx, newOp(), secret, gcm, sealed); return err },
 		"wrap":    func() error { _, err := s.Wrap(ctx, newOp(), by, target, kwp); return err },
 		"unwrap": func() error {
 			_, err := s.Unwrap(ctx, newOp(), by, kwp, wrapped, ofKind(object.ClassSecretKey, object.KeyAES))

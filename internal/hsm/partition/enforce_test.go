@@ -201,9 +201,9 @@ func TestPrivateKeyLeavesUnderOneAsStrong(t *testing.T) {
 	back, err := s.Unwrap(ctx, newOp(), unwrapping, oaep, wrapped, ofKind(object.ClassPrivateKey, object.KeyRSA))
 	must(t, err)
 	m := object.Mechanism{Type: object.MechRSAPKCS, Hash: object.HashSHA256}
-	one, err := s.Sign(ctx, newOp(), back, m, make([]byte, 32))
+	one, err := recorded(s).Sign(ctx, newOp(), back, m, make([]byte, 32))
 	must(t, err)
-	other, err := s.Sign(ctx, newOp(), target["rsa"], m, make([]byte, 32))
+	other, err := recorded(s).Sign(ctx, newOp(), target["rsa"], m, make([]byte, 32))
 	must(t, err)
 	if string(one) != string(other) {
 		t.Error("the key that came back is another")
@@ -219,13 +219,13 @@ func TestPKCS1DecryptionPolicy(t *testing.T) {
 	m := object.Mechanism{Type: object.MechRSAPKCS, SessionKeyLen: 48}
 	ciphertext := append([]byte{0}, make([]byte, 255)...)
 	ciphertext[255] = 2
-	_, err = s.Decrypt(ctx, newOp(), id, m, ciphertext)
+	_, err = recorded(s).Decrypt(ctx, newOp(), id, m, ciphertext)
 	must(t, err)
 	w.set(object.PolicyPKCS1Decrypt, 0)
-	_, err = s.Decrypt(ctx, newOp(), id, m, ciphertext)
+	_, err = recorded(s).Decrypt(ctx, newOp(), id, m, ciphertext)
 	w.wantForbidden(err, object.PolicyPKCS1Decrypt, "off")
 	// Signing with the same padding is another matter.
-	_, err = s.Sign(ctx, newOp(), id, object.Mechanism{Type: object.MechRSAPKCS, Hash: object.HashSHA256}, make([]byte, 32))
+	_, err = recorded(s).Sign(ctx, newOp(), id, object.Mechanism{Type: object.MechRSAPKCS, Hash: object.HashSHA256}, make([]byte, 32))
 	must(t, err)
 }
 
@@ -236,7 +236,7 @@ func TestSizePolicies(t *testing.T) {
 	w := newWorld(t)
 	s, ctx := w.session(object.RoleCryptoOfficer), t.Context()
 	pub, small := w.newKey(s)
-	signature, err := s.Sign(ctx, newOp(), small, ecdsa256, make([]byte, 32))
+	signature, err := recorded(s).Sign(ctx, newOp(), small, ecdsa256, make([]byte, 32))
 	must(t, err)
 	info, err := s.Attributes(ctx, newOp(), pub, []object.AttributeType{object.AttrPublicKeyInfo})
 	must(t, err)
@@ -259,16 +259,16 @@ func TestSizePolicies(t *testing.T) {
 		{object.PolicyMinRSA, 3072, "3072", map[string]func() error{
 			"make": func() error { _, _, err := s.Generate(ctx, newOp(), rsaGen, rsa2048, nil); return err },
 			"use": func() error {
-				_, err := s.Sign(ctx, newOp(), rsaKey, object.Mechanism{Type: object.MechRSAPKCS, Hash: object.HashSHA256}, make([]byte, 32))
+				_, err := recorded(s).Sign(ctx, newOp(), rsaKey, object.Mechanism{Type: object.MechRSAPKCS, Hash: object.HashSHA256}, make([]byte, 32))
 				return err
 			},
 		}},
 		{object.PolicyMinEC, 384, "384", map[string]func() error{
 			"make":   func() error { _, _, err := s.Generate(ctx, newOp(), ec, p256, nil); return err },
 			"import": func() error { _, err := s.Store(ctx, newOp(), import256); return err },
-			"use":    func() error { _, err := s.Sign(ctx, newOp(), small, ecdsa256, make([]byte, 32)); return err },
+			"use":    func() error { _, err := recorded(s).Sign(ctx, newOp(), small, ecdsa256, make([]byte, 32)); return err },
 			"Ed25519": func() error {
-				_, err := s.Sign(ctx, newOp(), edwards, object.Mechanism{Type: object.MechEdDSA}, nil)
+				_, err := recorded(s).Sign(ctx, newOp(), edwards, object.Mechanism{Type: object.MechEdDSA}, nil)
 				return err
 			},
 		}},
@@ -278,7 +278,7 @@ func TestSizePolicies(t *testing.T) {
 				_, err := s.Unwrap(ctx, newOp(), by, kwp, wrapped, ofKind(object.ClassSecretKey, object.KeyAES))
 				return err
 			},
-			"use": func() error { _, err := s.Encrypt(ctx, newOp(), aesKey, gcm, []byte("x")); return err },
+			"use": func() error { _, err := recorded(s).Encrypt(ctx, newOp(), aesKey, gcm, []byte("x")); return err },
 		}},
 	} {
 		for name, do := range test.acts {
@@ -313,12 +313,15 @@ func TestUserSignsPolicy(t *testing.T) {
 	officer, user, ctx := w.session(object.RoleCryptoOfficer), w.session(object.RoleCryptoUser), t.Context()
 	pub, id := w.newKey(officer)
 	mac, hmac := object.Mechanism{Type: object.MechAESCMAC}, w.secret(officer, 32, object.AttrSign, object.AttrVerify)
-	sign := func(s *Session) error { _, err := s.Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32)); return err }
-	makeMAC := func(s *Session) ([]byte, error) { return s.Sign(ctx, newOp(), hmac, mac, []byte("message")) }
+	sign := func(s *Session) error {
+		_, err := recorded(s).Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
+		return err
+	}
+	makeMAC := func(s *Session) ([]byte, error) { return recorded(s).Sign(ctx, newOp(), hmac, mac, []byte("message")) }
 	must(t, sign(user))
 	tag, err := makeMAC(user)
 	must(t, err)
-	signature, err := user.Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
+	signature, err := recorded(user).Sign(ctx, newOp(), id, ecdsa256, make([]byte, 32))
 	must(t, err)
 	w.set(object.PolicyUserSigns, 0)
 	w.wantForbidden(sign(user), object.PolicyUserSigns, "off")
@@ -383,7 +386,7 @@ func TestVerify(t *testing.T) {
 		{hmacKey, hmacKey, object.Mechanism{Type: object.MechSHA384HMAC}, long},
 		{ecPriv, ecPub, object.Mechanism{Type: object.MechECDSA, Hash: object.HashSHA384}, make([]byte, 48)},
 	} {
-		signature, err := s.Sign(ctx, newOp(), test.sign, test.m, test.data)
+		signature, err := recorded(s).Sign(ctx, newOp(), test.sign, test.m, test.data)
 		must(t, err)
 		op := newOp()
 		must(t, s.Verify(ctx, op, test.verify, test.m, test.data, signature))
@@ -398,7 +401,7 @@ func TestVerify(t *testing.T) {
 		wantCode(t, s.Verify(ctx, newOp(), test.verify, test.m, test.data, signature[1:]), object.ErrSignatureLength)
 	}
 	wantCode(t, s.Verify(ctx, newOp(), ecPriv, ecdsa256, make([]byte, 32), nil), object.ErrKeyNotPermitted)
-	_, err = s.Sign(ctx, newOp(), ecPriv, ecdsa256, long)
+	_, err = recorded(s).Sign(ctx, newOp(), ecPriv, ecdsa256, long)
 	wantCode(t, err, object.ErrDataLength)
 }
 
@@ -418,11 +421,11 @@ func TestDeriveStoresAKey(t *testing.T) {
 		t.Errorf("record of a derivation: %+v", last)
 	}
 	cmac := object.Mechanism{Type: object.MechAESCMAC}
-	before, err := s.Sign(ctx, newOp(), id, cmac, []byte("m"))
+	before, err := recorded(s).Sign(ctx, newOp(), id, cmac, []byte("m"))
 	must(t, err)
 	w.restart()
 	s = w.session(object.RoleCryptoOfficer)
-	after, err := s.Sign(ctx, newOp(), id, cmac, []byte("m"))
+	after, err := recorded(s).Sign(ctx, newOp(), id, cmac, []byte("m"))
 	must(t, err)
 	if string(before) != string(after) {
 		t.Error("the derived key is another after a restart")

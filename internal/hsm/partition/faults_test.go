@@ -44,6 +44,13 @@ func (j *faulty) Append(ev audit.Event) error {
 	return j.Journal.Append(ev)
 }
 
+func (j *faulty) Note(ev audit.Event) (audit.Receipt, error) {
+	if err := j.spend(); err != nil {
+		return audit.Receipt{}, err
+	}
+	return j.Journal.Note(ev)
+}
+
 func (j *faulty) AppendDurable(ctx context.Context, ev audit.Event) error {
 	if err := j.spend(); err != nil {
 		return err
@@ -178,8 +185,8 @@ func TestJournalFailsAtEachStep(t *testing.T) {
 	}
 
 	uses := map[string]func() ([]byte, error){
-		"sign":    func() ([]byte, error) { return s.Sign(ctx, newOp(), sub.sign, ecdsa256, make([]byte, 32)) },
-		"encrypt": func() ([]byte, error) { return s.Encrypt(ctx, newOp(), sub.secret, gcm, []byte("x")) },
+		"sign":    func() ([]byte, error) { return recorded(s).Sign(ctx, newOp(), sub.sign, ecdsa256, make([]byte, 32)) },
+		"encrypt": func() ([]byte, error) { return recorded(s).Encrypt(ctx, newOp(), sub.secret, gcm, []byte("x")) },
 		"wrap":    func() ([]byte, error) { return s.Wrap(ctx, newOp(), sub.by, sub.secret, kwp) },
 	}
 	for name, use := range uses {
@@ -215,6 +222,7 @@ func TestStoreFailsAtEachStep(t *testing.T) {
 type silent struct{}
 
 func (silent) Append(audit.Event) error                         { return nil }
+func (silent) Note(audit.Event) (audit.Receipt, error)          { return audit.Receipt{}, nil }
 func (silent) AppendDurable(context.Context, audit.Event) error { return nil }
 
 // disk is an HSM with one unlocked partition, without a client and its login.
@@ -289,7 +297,7 @@ func TestStoreFailsChild(t *testing.T) {
 			if now != want {
 				t.Errorf("%s: %v, and memory shows %+v, want %+v", name, err, now, want)
 			}
-			if _, serr := d.s.Sign(ctx, newOp(), sub.sign, ecdsa256, make([]byte, 32)); serr != nil {
+			if _, serr := recorded(d.s).Sign(ctx, newOp(), sub.sign, ecdsa256, make([]byte, 32)); serr != nil {
 				t.Errorf("%s: keys are not usable: %v", name, serr)
 			}
 			d.close()

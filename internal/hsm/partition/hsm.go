@@ -34,10 +34,12 @@ import (
 )
 
 // Journal is where every act is recorded. Append has written the event when it
-// returns; AppendDurable has it on stable storage. After an error of either,
-// the HSM does nothing that must be recorded.
+// returns; AppendDurable has it on stable storage; Note, for key uses, has it
+// written when the receipt says so. After an error of any, the HSM does nothing
+// that must be recorded.
 type Journal interface {
 	Append(audit.Event) error
+	Note(audit.Event) (audit.Receipt, error)
 	AppendDurable(context.Context, audit.Event) error
 }
 
@@ -118,7 +120,7 @@ type HSM struct {
 // Limits of an HSM.
 const (
 	MaxPartitions = 100
-	MaxClients    = 1000
+	MaxClients    = 1024
 	// MaxObjects is the default of Options.MaxObjects.
 	MaxObjects = 50_000
 	// MaxBytes is the default of Options.MaxBytes, and SaveUses that of

@@ -95,11 +95,11 @@ func makeKeys(w *world, f *fixture) {
 	_, f.base, err = s.Generate(ctx, newOp(), object.Mechanism{Type: object.MechGenericSecretGen}, nil,
 		object.New(object.Number(object.AttrValueLen, 32), object.Bool(object.AttrDerive, true)))
 	must(w.t, err)
-	f.sealed, err = s.Encrypt(ctx, newOp(), f.cipher, gcm, []byte("x"))
+	f.sealed, err = recorded(s).Encrypt(ctx, newOp(), f.cipher, gcm, []byte("x"))
 	must(w.t, err)
 	f.wrapped, err = s.Wrap(ctx, newOp(), f.wrapping, f.free, kwp)
 	must(w.t, err)
-	f.signature, err = s.Sign(ctx, newOp(), f.key, ecdsa256, make([]byte, 32))
+	f.signature, err = recorded(s).Sign(ctx, newOp(), f.key, ecdsa256, make([]byte, 32))
 	must(w.t, err)
 	s.Close()
 }

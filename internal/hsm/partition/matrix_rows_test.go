@@ -114,18 +114,18 @@ func matrixRows() []matrixRow {
 			return err
 		}), "NNNNNN ...... ..++.. .U++.. ......"},
 		{"Session.Sign", harmless, sessionAct(func(c *caller, s *Session) error {
-			_, err := s.Sign(c.ctx(), newOp(), c.key, ecdsa256, make([]byte, 32))
+			_, err := recorded(s).Sign(c.ctx(), newOp(), c.key, ecdsa256, make([]byte, 32))
 			return err
 		}), "NNNNNN ...... ..++.. .U++.. ......"},
 		{"Session.Verify", harmless, sessionAct(func(c *caller, s *Session) error {
 			return s.Verify(c.ctx(), newOp(), c.public, ecdsa256, make([]byte, 32), c.signature)
 		}), "NNNNNN ...... ..++.. .U++.. ......"},
 		{"Session.Encrypt", harmless, sessionAct(func(c *caller, s *Session) error {
-			_, err := s.Encrypt(c.ctx(), newOp(), c.cipher, gcm, []byte("x"))
+			_, err := recorded(s).Encrypt(c.ctx(), newOp(), c.cipher, gcm, []byte("x"))
 			return err
 		}), "NNNNNN ...... ..++.. .U++.. ......"},
 		{"Session.Decrypt", harmless, sessionAct(func(c *caller, s *Session) error {
-			_, err := s.Decrypt(c.ctx(), newOp(), c.cipher, gcm, c.sealed)
+			_, err := recorded(s).Decrypt(c.ctx(), newOp(), c.cipher, gcm, c.sealed)
 			return err
 		}), "NNNNNN ...... ..++.. .U++.. ......"},
 		{"Session.Random", harmless, sessionAct(func(c *caller, s *Session) error { _, err := s.Random(c.ctx(), newOp(), 8); return err }),
@@ -336,7 +336,7 @@ type policyRow struct {
 
 func policyRows() []policyRow {
 	sign := sessionAct(func(c *caller, s *Session) error {
-		_, err := s.Sign(c.ctx(), newOp(), c.key, ecdsa256, make([]byte, 32))
+		_, err := recorded(s).Sign(c.ctx(), newOp(), c.key, ecdsa256, make([]byte, 32))
 		return err
 	})
 	generate := func(m object.Mechanism, public, private object.Template) func(*caller) error {
@@ -354,7 +354,7 @@ func policyRows() []policyRow {
 	decrypt := sessionAct(func(c *caller, s *Session) error {
 		ciphertext := append([]byte{0}, make([]byte, 255)...)
 		ciphertext[255] = 2
-		_, err := s.Decrypt(c.ctx(), newOp(), c.rsa, object.Mechanism{Type: object.MechRSAPKCS, SessionKeyLen: 48}, ciphertext)
+		_, err := recorded(s).Decrypt(c.ctx(), newOp(), c.rsa, object.Mechanism{Type: object.MechRSAPKCS, SessionKeyLen: 48}, ciphertext)
 		return err
 	})
 	// Whoever could log in has logged out: is the key still in memory?

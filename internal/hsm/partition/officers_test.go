@@ -55,7 +55,7 @@ func (w *world) on(name string, role object.Role, pw []byte) (*Session, error) {
 }
 
 func (w *world) signs(s *Session, id object.ID) error {
-	_, err := s.Sign(w.t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	_, err := recorded(s).Sign(w.t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	return err
 }
 

@@ -33,7 +33,7 @@ func TestKeyAttributeDecides(t *testing.T) {
 	s := w.session(object.RoleCryptoOfficer)
 	_, id, err := s.Generate(t.Context(), newOp(), ec, p256, object.New(object.Bool(object.AttrSign, false)))
 	must(t, err)
-	_, err = s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	_, err = recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	wantCode(t, err, object.ErrKeyNotPermitted)
 }
 
@@ -62,7 +62,7 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	pub, err := x509.ParsePKIXPublicKey(spki)
 	must(t, err)
 	digest := sha256.Sum256([]byte("hello"))
-	sig, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, digest[:])
+	sig, err := recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, digest[:])
 	must(t, err)
 	r, ss := new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])
 	if !ecdsa.Verify(pub.(*ecdsa.PublicKey), digest[:], r, ss) {
@@ -77,7 +77,7 @@ func TestDestroyedIsGone(t *testing.T) {
 	_, id := w.newKey(s)
 	must(t, s.Destroy(t.Context(), newOp(), id))
 	for range 2 {
-		_, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+		_, err := recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 		wantCode(t, err, object.ErrObjectNotFound)
 		wantCode(t, s.Destroy(t.Context(), newOp(), id), object.ErrObjectNotFound)
 		w.restart()
@@ -215,7 +215,7 @@ func TestKeyIsForgottenAfterTheLastLogout(t *testing.T) {
 	if !p.active() {
 		t.Fatal("the partition went to sleep while a user was logged in")
 	}
-	_, err := a.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	_, err := recorded(a).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	wantCode(t, err, object.ErrNotLoggedIn)
 	b.Close()
 	if p.active() || p.key != nil || *key != [32]byte{} || p.objects != nil {
@@ -234,7 +234,7 @@ func TestPasswordChange(t *testing.T) {
 	s := w.session(object.RoleNone)
 	wantCode(t, s.Login(t.Context(), newOp(), object.RoleCryptoOfficer, coPassword), object.ErrPINIncorrect)
 	must(t, s.Login(t.Context(), newOp(), object.RoleCryptoOfficer, fresh))
-	_, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	must(t, err)
 	wantCode(t, w.officer().InitCryptoOfficer(t.Context(), "p", fresh), object.ErrExists)
 }
@@ -335,7 +335,7 @@ func TestRevocationAndDeletionEndSessions(t *testing.T) {
 	if len(ended) != 2 {
 		t.Errorf("connections were ended %d times, want 2", len(ended))
 	}
-	_, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	wantCode(t, err, object.ErrObjectNotFound)
 	_, _, err = s.Generate(t.Context(), newOp(), ec, p256, nil)
 	wantCode(t, err, object.ErrObjectNotFound)
@@ -348,7 +348,10 @@ func TestRevocationAndDeletionEndSessions(t *testing.T) {
 // failing is a journal that records nothing any more.
 type failing struct{}
 
-func (failing) Append(audit.Event) error                         { return errors.New("disk full") }
+func (failing) Append(audit.Event) error { return errors.New("disk full") }
+func (failing) Note(audit.Event) (audit.Receipt, error) {
+	return audit.Receipt{}, errors.New("disk full")
+}
 func (failing) AppendDurable(context.Context, audit.Event) error { return errors.New("disk full") }
 
 func TestWhatCannotBeRecordedIsNotDone(t *testing.T) {
@@ -360,7 +363,7 @@ func TestWhatCannotBeRecordedIsNotDone(t *testing.T) {
 	w.journal = failing{}
 	_, _, err := s.Generate(t.Context(), newOp(), ec, p256, nil)
 	wantCode(t, err, object.ErrAuditFailed)
-	sig, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	sig, err := recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	wantCode(t, err, object.ErrAuditFailed)
 	if sig != nil {
 		t.Error("a signature was answered that is not recorded")
@@ -381,7 +384,7 @@ func TestUseIsRecordedWithItsOperation(t *testing.T) {
 	s := w.session(object.RoleCryptoUser)
 	_, id := w.newKey(w.session(object.RoleCryptoOfficer))
 	op := newOp()
-	_, err := s.Sign(t.Context(), op, id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+	_, err := recorded(s).Sign(t.Context(), op, id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 	must(t, err)
 	last := w.lastRecord()
 	if last.Op != op || last.Object != id || last.Kind != audit.Use || last.Client != "c" || last.Role != "cu" || last.Outcome != audit.OK {

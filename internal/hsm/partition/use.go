@@ -32,31 +32,63 @@ func (s *Session) usable(act action, id object.ID, m object.Mechanism) (*entry, 
 	return e, key, err
 }
 
-// use does an action with a key and records it before the answer. A failure
-// is recorded like a success: with what was asked, and why not. about is what
-// else the record says.
-func (s *Session) use(act action, op object.OperationID, id object.ID, m object.Mechanism, about string, do func(*entry, *mech.Key) ([]byte, error)) ([]byte, error) {
+// receipt is the journal's, with the HSM's refusal.
+type receipt struct{ audit.Receipt }
+
+// Written implements object.Receipt.
+func (r receipt) Written() error {
+	if err := r.Receipt.Written(); err != nil {
+		return unrecorded(err)
+	}
+	return nil
+}
+
+// use does an action with a key and notes it for the journal: whoever answers
+// waits for the receipt before. A failure is recorded like a success, and at
+// once: with what was asked, and why not. about is what else the record says.
+func (s *Session) use(act action, op object.OperationID, id object.ID, m object.Mechanism, about string, do func(*entry, *mech.Key) ([]byte, error)) ([]byte, object.Receipt, error) {
 	event := s.event(act, op)
 	event.Kind, event.Object, event.Mechanism, event.Detail = audit.Use, id, m.Type.String(), about
 	e, key, err := s.usable(act, id, m)
 	if err != nil {
-		return nil, s.refuse(event, err)
+		return nil, nil, s.refuse(event, err)
 	}
 	out, err := do(e, key)
 	event.Outcome, event.Detail = outcome(err), join(about, detail(err))
-	if jerr := s.h.journal.Append(event); jerr != nil {
+	if err != nil {
+		if jerr := s.h.journal.Append(event); jerr != nil {
+			err = unrecorded(jerr)
+		}
 		clear(out)
-		return nil, unrecorded(jerr)
+		return nil, nil, err
 	}
-	if err == nil {
-		e.uses.used()
+	noted, err := s.h.journal.Note(event)
+	if err != nil {
+		clear(out)
+		return nil, nil, unrecorded(err)
 	}
-	return out, err
+	e.uses.used()
+	return out, receipt{noted}, nil
+}
+
+// useNow is use, for what is answered once its record is written.
+func (s *Session) useNow(act action, op object.OperationID, id object.ID, m object.Mechanism, about string, do func(*entry, *mech.Key) ([]byte, error)) ([]byte, error) {
+	out, noted, err := s.use(act, op, id, m, about, do)
+	if err != nil {
+		return nil, err
+	}
+	if err := noted.Written(); err != nil {
+		clear(out)
+		return nil, err
+	}
+	return out, nil
 }
 
 // Sign signs a digest, or a whole message where the mechanism takes one
-// (EdDSA), or makes a MAC of it.
-func (s *Session) Sign(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, error) {
+// (EdDSA), or makes a MAC of it. It, Encrypt and Decrypt have noted the use when
+// they return: what they return must not leave before the receipt says that it
+// is written.
+func (s *Session) Sign(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, object.Receipt, error) {
 	return s.use(actSign, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return k.Sign(m, digest) })
 }
 
@@ -64,17 +96,17 @@ func (s *Session) Sign(_ context.Context, op object.OperationID, id object.ID, m
 // that made it. What is wrong is recorded with its code; only what is right
 // counts as a use of a secret key.
 func (s *Session) Verify(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data, signature []byte) error {
-	_, err := s.use(actVerify, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return nil, k.Verify(m, data, signature) })
+	_, err := s.useNow(actVerify, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return nil, k.Verify(m, data, signature) })
 	return err
 }
 
 // Encrypt encrypts data under a secret or public key.
-func (s *Session) Encrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
+func (s *Session) Encrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, object.Receipt, error) {
 	return s.use(actEncrypt, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return k.Encrypt(m, data) })
 }
 
 // Decrypt decrypts data with a private or secret key.
-func (s *Session) Decrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error) {
+func (s *Session) Decrypt(_ context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, object.Receipt, error) {
 	return s.use(actDecrypt, op, id, m, "", func(_ *entry, k *mech.Key) ([]byte, error) { return k.Decrypt(m, data) })
 }
 
@@ -82,7 +114,7 @@ func (s *Session) Decrypt(_ context.Context, op object.OperationID, id object.ID
 // have been made extractable, and the partition's policy must still let its
 // like leave; the record names it.
 func (s *Session) Wrap(_ context.Context, op object.OperationID, wrapping, target object.ID, m object.Mechanism) ([]byte, error) {
-	return s.use(actWrap, op, wrapping, m, "key "+target.String(), func(by *entry, k *mech.Key) ([]byte, error) {
+	return s.useNow(actWrap, op, wrapping, m, "key "+target.String(), func(by *entry, k *mech.Key) ([]byte, error) {
 		e, err := s.p.lookup(target)
 		if err != nil {
 			return nil, err

@@ -107,7 +107,7 @@ func TestThirdWrongOfficerZeroizes(t *testing.T) {
 	if w.Serial() != serial {
 		t.Errorf("the serial number became %s, was %s", w.Serial(), serial)
 	}
-	if _, err := s.Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err == nil {
+	if _, err := recorded(s).Sign(t.Context(), newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32)); err == nil {
 		t.Error("a session of before signs")
 	}
 	wantCode(t, o.SetForceLogin(t.Context(), true), object.ErrNotInitialized)
@@ -322,7 +322,7 @@ func TestZeroizeUnderLoad(t *testing.T) {
 			for ctx.Err() == nil {
 				switch i {
 				case 0:
-					s.Sign(ctx, newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
+					recorded(s).Sign(ctx, newOp(), id, object.Mechanism{Type: object.MechECDSA}, make([]byte, 32))
 				case 1:
 					o.CreatePartition(ctx, "q")
 					o.DeletePartition(ctx, "q")

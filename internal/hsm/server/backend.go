@@ -109,10 +109,13 @@ type Session interface {
 	Verify(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data, signature []byte) error
 	// Derive makes a secret key of another key.
 	Derive(ctx context.Context, op object.OperationID, base object.ID, m object.Mechanism, t object.Template) (object.ID, error)
-	// Sign signs a digest, or for EdDSA, HMAC and CMAC a message. ECDSA returns r || s, each of the curve's size.
-	Sign(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, error)
-	Encrypt(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error)
-	Decrypt(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, error)
+	// Sign signs a digest, or for EdDSA, HMAC and CMAC a message. ECDSA returns
+	// r || s, each of the curve's size. What it, Encrypt and Decrypt return is
+	// sent when the receipt says that the use is on record, and refused where
+	// that is impossible; a nil receipt has nothing to say.
+	Sign(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, digest []byte) ([]byte, object.Receipt, error)
+	Encrypt(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, object.Receipt, error)
+	Decrypt(ctx context.Context, op object.OperationID, id object.ID, m object.Mechanism, data []byte) ([]byte, object.Receipt, error)
 	Wrap(ctx context.Context, op object.OperationID, wrapping, target object.ID, m object.Mechanism) ([]byte, error)
 	Unwrap(ctx context.Context, op object.OperationID, wrapping object.ID, m object.Mechanism, wrapped []byte, t object.Template) (object.ID, error)
 	// Random returns n random bytes, 1 to 64 KiB.

@@ -59,9 +59,6 @@ type conn struct {
 	ended    bool      // the connection is cut; guarded by mu
 }
 
-// buffer is memory for answers, which an idle connection does not keep.
-type buffer struct{ b []byte }
-
 func newConn(s *Server, raw *pending, from netip.AddrPort) *conn {
 	c := &conn{
 		server:   s,
@@ -114,6 +111,10 @@ func (c *conn) serve(ctx context.Context) {
 	c.requests.Wait()
 	c.endOutput()
 	writer.Wait()
+	if c.out != nil { // nobody took it
+		c.settle(c.out)
+		c.drop(c.out)
+	}
 	c.tenant.budget.release(c.buffered) // of answers that nobody took
 	if cause := context.Cause(c.ctx); cause != nil {
 		err = cause
@@ -283,8 +284,8 @@ func (c *conn) read() error {
 	}
 }
 
-// reply queues a request's answer for the writer, and returns its code.
-func (c *conn) reply(r *request, a answer, err error) object.Code {
+// reply queues a request's answer for the writer.
+func (c *conn) reply(r *request, a answer, err error) {
 	var code object.Code
 	var detail string
 	if err != nil {
@@ -307,11 +308,17 @@ func (c *conn) reply(r *request, a answer, err error) object.Code {
 		out = wire.AppendRefusal(out, r.head.ID, code, detail)
 	}
 	c.out.b = out
+	held := code == object.OK && r.receipt != nil
+	if held {
+		c.out.held = append(c.out.held, heldAnswer{r, start, len(out)})
+	}
 	c.outCount++
 	c.outCost += r.cost
 	c.mu.Unlock()
+	if !held {
+		c.server.metrics.ended(r, code, time.Since(r.began))
+	}
 	c.wakeWriter()
-	return code
 }
 
 func (c *conn) wakeWriter() {
@@ -329,9 +336,6 @@ func (c *conn) endOutput() {
 	c.wakeWriter()
 }
 
-// keepBuffer is the largest buffer that is kept for other answers.
-const keepBuffer = 256 << 10
-
 // write sends answers, all that are ready in one write, until the last.
 func (c *conn) write() {
 	for range c.wake {
@@ -340,11 +344,16 @@ func (c *conn) write() {
 		c.mu.Lock()
 		out, count, cost, last, ended := c.out, c.outCount, c.outCost, c.last, c.ended
 		c.out, c.outCount, c.outCost = nil, 0, 0
+		c.mu.Unlock()
+		if out != nil {
+			c.settle(out)
+		}
 		if ended {
-			c.mu.Unlock()
+			if out != nil {
+				c.drop(out)
+			}
 			return
 		}
-		c.mu.Unlock()
 		if out != nil {
 			if err := c.send(out); err != nil {
 				c.cut(fmt.Errorf("writing answers: %w", err))
@@ -368,10 +377,6 @@ func (c *conn) write() {
 func (c *conn) send(out *buffer) error {
 	c.raw.SetWriteDeadline(time.Now().Add(c.server.options.WriteTimeout))
 	_, err := c.tls.Write(out.b)
-	clear(out.b) // it may hold plaintext
-	if cap(out.b) <= keepBuffer {
-		out.b = out.b[:0]
-		c.server.buffers.Put(out)
-	}
+	c.drop(out)
 	return err
 }

@@ -33,6 +33,8 @@ type device struct {
 	attach func(Peer) error
 	// sign runs before each signature.
 	sign func(ctx context.Context, digest []byte) error
+	// receipt is what a signature waits for.
+	receipt object.Receipt
 	// found is what Find returns of.
 	found []object.Found
 
@@ -167,14 +169,15 @@ func (s *deviceSession) Login(_ context.Context, _ object.OperationID, _ object.
 	return nil
 }
 
-func (s *deviceSession) Sign(ctx context.Context, _ object.OperationID, _ object.ID, _ object.Mechanism, digest []byte) ([]byte, error) {
+func (s *deviceSession) Sign(ctx context.Context, _ object.OperationID, _ object.ID, _ object.Mechanism, digest []byte) ([]byte, object.Receipt, error) {
 	defer s.enter()()
 	if s.d.sign != nil {
 		if err := s.d.sign(ctx, digest); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return ecdsa.SignASN1(rand.Reader, s.d.key, digest)
+	signature, err := ecdsa.SignASN1(rand.Reader, s.d.key, digest)
+	return signature, s.d.receipt, err
 }
 
 func (s *deviceSession) Find(_ context.Context, _ object.OperationID, _ object.Template, _ []object.AttributeType, _ uint64, limit int) ([]object.Found, bool, error) {
@@ -210,11 +213,11 @@ func (s *deviceSession) SetAttributes(context.Context, object.OperationID, objec
 	return nil
 }
 func (s *deviceSession) Destroy(context.Context, object.OperationID, object.ID) error { return nil }
-func (s *deviceSession) Encrypt(_ context.Context, _ object.OperationID, _ object.ID, _ object.Mechanism, data []byte) ([]byte, error) {
-	return bytes.Clone(data), nil
+func (s *deviceSession) Encrypt(_ context.Context, _ object.OperationID, _ object.ID, _ object.Mechanism, data []byte) ([]byte, object.Receipt, error) {
+	return bytes.Clone(data), nil, nil
 }
-func (s *deviceSession) Decrypt(_ context.Context, _ object.OperationID, _ object.ID, _ object.Mechanism, data []byte) ([]byte, error) {
-	return bytes.Clone(data), nil
+func (s *deviceSession) Decrypt(_ context.Context, _ object.OperationID, _ object.ID, _ object.Mechanism, data []byte) ([]byte, object.Receipt, error) {
+	return bytes.Clone(data), nil, nil
 }
 func (s *deviceSession) Wrap(context.Context, object.OperationID, object.ID, object.ID, object.Mechanism) ([]byte, error) {
 	return nil, object.Errorf(object.ErrKeyUnextractable, "")

@@ -21,6 +21,9 @@ type request struct {
 	end     time.Time // when the client stops waiting; zero for never
 	// mechanism is what the request names, once it is decoded.
 	mechanism object.MechanismType
+	// receipt is what the answer waits for; nil is nothing.
+	receipt object.Receipt
+	began   time.Time // when it was its turn
 }
 
 func (r *request) run() {
@@ -29,15 +32,14 @@ func (r *request) run() {
 	if c.ctx.Err() != nil {
 		return // nobody waits for it
 	}
-	began := time.Now()
-	c.server.metrics.began(r, began)
-	a, err := r.perform(began)
-	took := time.Since(began)
+	r.began = time.Now()
+	c.server.metrics.began(r, r.began)
+	a, err := r.perform(r.began)
 	if c.log.Enabled(c.ctx, slog.LevelDebug) {
 		c.log.Debug("request", "op", r.head.Op.String(), "operation", fmt.Sprintf("%x", r.head.Operation),
-			"took", took, "error", err)
+			"took", time.Since(r.began), "error", err)
 	}
-	c.server.metrics.ended(r, c.reply(r, a, err), took)
+	c.reply(r, a, err)
 	if _, bad := errors.AsType[malformed](err); bad {
 		c.drain()
 	}

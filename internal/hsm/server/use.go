@@ -79,11 +79,11 @@ func (c *conn) transform(ctx context.Context, r *request) (answer, error) {
 	var data []byte
 	switch op := r.head.Operation; r.head.Op {
 	case wire.OpSign:
-		data, err = s.Sign(ctx, op, m.ID, m.Mechanism, m.Data)
+		data, r.receipt, err = s.Sign(ctx, op, m.ID, m.Mechanism, m.Data)
 	case wire.OpEncrypt:
-		data, err = s.Encrypt(ctx, op, m.ID, m.Mechanism, m.Data)
+		data, r.receipt, err = s.Encrypt(ctx, op, m.ID, m.Mechanism, m.Data)
 	case wire.OpDecrypt:
-		data, err = s.Decrypt(ctx, op, m.ID, m.Mechanism, m.Data)
+		data, r.receipt, err = s.Decrypt(ctx, op, m.ID, m.Mechanism, m.Data)
 	}
 	if err != nil {
 		return nil, err
