@@ -34,6 +34,11 @@ func (s *Store) Edit(ctx context.Context, rev uint64, edits ...config.Edit) (uin
 	if rev != 0 && rev != s.edits {
 		return s.edits, fmt.Errorf("%w: the candidate is at edit %d, not %d", ErrConflict, s.edits, rev)
 	}
+	if s.unsure {
+		if err := s.fold(ctx); err != nil {
+			return s.edits, err
+		}
+	}
 	root := s.candidate
 	for _, e := range edits {
 		var err error
@@ -61,16 +66,19 @@ func (s *Store) Edit(ctx context.Context, rev uint64, edits ...config.Edit) (uin
 	return s.edits, nil
 }
 
-// Replace makes another tree the candidate.
+// Replace makes another tree the candidate. An error leaves it as it was, though
+// a crash right afterwards may bring the other.
 func (s *Store) Replace(ctx context.Context, root *config.Node) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before, edits := s.candidate, s.edits
+	before := s.candidate
 	s.candidate = root
 	s.edits++
 	if err := s.fold(ctx); err != nil {
-		s.candidate, s.edits = before, edits
-		return err
+		// What is stored may be either, under the new number: no edit may
+		// follow before it is the old one again.
+		s.candidate, s.unsure = before, true
+		return errors.Join(err, s.fold(context.WithoutCancel(ctx)))
 	}
 	s.tell(CandidateChanged)
 	return nil
@@ -83,7 +91,7 @@ func (s *Store) fold(ctx context.Context) error {
 		return fmt.Errorf("storing the candidate: %w", err)
 	}
 	before := s.base
-	s.base, s.baseRev = s.edits, rev
+	s.base, s.baseRev, s.unsure = s.edits, rev, false
 	for n := before + 1; n <= s.edits; n++ {
 		if err := s.backend.Delete(editKey(n)); err != nil {
 			s.log.Warn("removing an edit that is stored", "edit", n, "err", err)

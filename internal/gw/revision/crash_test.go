@@ -25,6 +25,13 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		editForEver(dir)
 	}
+	if args := os.Getenv(failArgs); args != "" {
+		if err := changeOnFailingDisk(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -88,6 +88,8 @@ type Store struct {
 	edits     uint64 // the number of the last edit
 	base      uint64 // the edit that the stored candidate has
 	baseRev   uint64 // the backend's, of candidate
+	unsure    bool   // the stored candidate may be one that was refused
+	doubt     bool   // the stored state may be one that was refused
 	locks     []Lock
 	locksRev  uint64
 	watchers  map[chan Event]bool

@@ -114,7 +114,8 @@ func digest(raw []byte) string {
 // Commit makes root the running configuration, under the next number. The
 // candidate stays as it is, with edits that were made meanwhile. Where
 // confirmBy is not zero, the version waits to be confirmed until then; a commit
-// without one confirms what waited. An error leaves everything as it was.
+// without one confirms what waited. An error leaves everything as it was, though
+// a crash right afterwards may find the version running.
 func (s *Store) Commit(ctx context.Context, meta Meta, root *config.Node, confirmBy time.Time) (Version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,6 +123,9 @@ func (s *Store) Commit(ctx context.Context, meta Meta, root *config.Node, confir
 }
 
 func (s *Store) commit(ctx context.Context, meta Meta, root *config.Node, confirmBy time.Time) (Version, error) {
+	if err := s.settle(ctx); err != nil {
+		return Version{}, err
+	}
 	next := state{Versions: slices.Clone(s.state.Versions)}
 	v := Version{Number: 1, Admin: meta.Admin, Description: meta.Description, From: meta.From, At: meta.At.UTC()}
 	if n := len(next.Versions); n > 0 {
@@ -174,7 +178,31 @@ func (s *state) prune(keep int) []int {
 	return gone
 }
 
+// writeState replaces the state. Where that fails the stored one may be either,
+// and is made the old one again.
 func (s *Store) writeState(ctx context.Context, next state) error {
+	if err := s.swapState(ctx, next); err != nil {
+		s.doubt = true
+		return errors.Join(err, s.settle(context.WithoutCancel(ctx)))
+	}
+	s.state = next
+	return nil
+}
+
+// settle makes the stored state the one that is known. While it may be another,
+// no version is written: it might be one that the other names.
+func (s *Store) settle(ctx context.Context) error {
+	if !s.doubt || len(s.state.Versions) == 0 {
+		return nil
+	}
+	if err := s.swapState(ctx, s.state); err != nil {
+		return err
+	}
+	s.doubt = false
+	return nil
+}
+
+func (s *Store) swapState(ctx context.Context, next state) error {
 	raw, err := json.MarshalIndent(next, "", " ")
 	if err != nil {
 		return err
@@ -183,7 +211,7 @@ func (s *Store) writeState(ctx context.Context, next state) error {
 	if err != nil {
 		return fmt.Errorf("writing the configuration's state: %w", err)
 	}
-	s.state, s.stateRev = next, rev
+	s.stateRev = rev
 	return nil
 }
 
@@ -203,6 +231,9 @@ func (s *Store) Confirm(ctx context.Context) error {
 	defer s.mu.Unlock()
 	if s.state.Confirm == nil {
 		return ErrNothingPending
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
 	}
 	next := s.state
 	next.Confirm = nil
