@@ -159,16 +159,23 @@ func NameText(der []byte) (string, error) {
 	}
 	var b strings.Builder
 	for _, set := range name {
-		for _, a := range set {
+		for i, a := range set {
 			id := a.Type.String()
 			if short, known := shortNames[id]; known {
 				id = short
 			}
-			b.WriteString("/" + id + "=")
+			separator := "/"
+			if i > 0 {
+				separator = "+"
+			}
+			b.WriteString(separator + id + "=")
 			for _, c := range a.Value.Bytes {
-				if c < ' ' || c > '~' {
+				switch {
+				case c < ' ' || c > '~':
 					fmt.Fprintf(&b, `\x%02X`, c)
-				} else {
+				case c == '/' || c == '+':
+					b.WriteString(`\` + string(c))
+				default:
 					b.WriteByte(c)
 				}
 			}
