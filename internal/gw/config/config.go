@@ -9,9 +9,14 @@
 // nothing obeys yet is refused as "not supported yet": nothing is kept in
 // silence. docs/configuration.md is written from the same table.
 //
-// A program that runs a gateway calls Load. A program that writes a
-// configuration sets values by path on a Builder, which encodes them. The data
-// plane sees the Snapshot alone, never the tree.
+// A program that runs a gateway calls Load, or Compile of a tree that it has. A
+// program that writes a configuration sets values by path on a Builder, which
+// encodes them. The data plane sees the Snapshot alone, never the tree.
+//
+// Administrators change trees by Apply, one Edit after another, and read them by
+// Select. A tree is never written to once it is given away: an edit makes
+// another one, which shares what did not change. Diff tells two apart, Mask hides
+// secrets, Lookup shows the schema to a command line.
 package config
 
 //go:generate go test -run ^TestManual$ -update

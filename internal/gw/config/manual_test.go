@@ -48,12 +48,22 @@ reads it.
   wrong, what was found, what was expected.
 - The document has at most 64 MB, 32 levels and 1,000,000 elements; document types,
   entities, processing instructions and namespaces are refused.
+- A secret is kept sealed alone, and a password as its hash; both are shown as
+  ` + "`" + `********` + "`" + `, which is no value: an administrator who sets it leaves what is there.
+- An entry that is referred to is not removed; renaming it renames it in what
+  refers to it. Where two lists can be meant, the virtual system's comes first.
 
-What each element alone cannot show is checked too: no two listeners share a
-port; a CA that signs leaves is a CA with an RSA key of 2048 bits or more, or an
-ECDSA key, on the HSM; forward trust and forward untrust have different keys;
-neither is a trusted root; a rule that decrypts has certificates to do it with.
-An expired certificate is a warning.
+What each element alone cannot show is checked too, before a commit: no two
+listeners share a port, management's among them; a CA that signs leaves is a CA
+with an RSA key of 2048 bits or more, or an ECDSA key; forward trust and forward
+untrust have different keys; neither is a trusted root; a rule that decrypts has
+certificates to do it with; where there are accounts, a superuser can log in. An
+expired certificate is a warning, and so is a CA whose private key is software.
+
+A path is the part of XPath that names elements: absolute, an entry by
+` + "`" + `[@name='…']` + "`" + ` (or, where only one can be meant, by nothing), a member by
+` + "`" + `[text()='…']` + "`" + `, alternatives with ` + "`" + `or` + "`" + `. To read, ` + "`" + `*` + "`" + ` is any element and a bare
+` + "`" + `entry` + "`" + ` every entry.
 
 An example, without certificates and so without decryption:
 
