@@ -39,7 +39,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), hsm: keys.NewSwitch(), clock: time.Now(), root: config.Default()}
+	w := &world{t: t, dir: t.TempDir(), hsm: keys.NewSwitch(), clock: time.Now().Truncate(time.Second), root: config.Default()}
 	var err error
 	if w.vault, err = vault.Open(filepath.Join(w.dir, "vault"), vault.Options{}); err != nil {
 		t.Fatal(err)
