@@ -45,6 +45,8 @@ func decryptTable(name string) *element {
 			leaf("exclude", "yes: the server is not decrypted; no: the entry has no effect", yesNo()).or("yes"),
 			leaf("description", "for people", text(1023)).note(),
 		),
+		members("root-ca-exclude-list", "roots of the system's that servers' chains may not end in", text(255)).await(),
+		members("disabled-ssl-exclude-cert-from-predefined", "predefined servers that are decrypted all the same; there are none", text(255)).await(),
 	)
 }
 
