@@ -69,7 +69,7 @@ func TestCLI(t *testing.T) {
 
 	// A script.
 	c.commit("set deviceconfig system hostname edge-7")
-	if out := c.run(0, "configure\nset deviceconfig system hostname edge-8\nshow deviceconfig system hostname\nrun show config diff\nrevert config\ncommit\n"); !strings.Contains(out, "hostname edge-8;") ||
+	if out := c.run(0, "configure\nset deviceconfig system hostname edge-8\nshow deviceconfig system hostname\nrun show config diff\nrevert config\ny\ncommit\n"); !strings.Contains(out, "hostname edge-8;") ||
 		!strings.Contains(out, "edge-7") || !strings.HasSuffix(out, "There are no changes to commit.\n") {
 		t.Errorf("a script printed\n%s", out)
 	}
@@ -129,7 +129,7 @@ func TestCLI(t *testing.T) {
 func TestRulesAct(t *testing.T) {
 	t.Parallel()
 	ca := newCA(t)
-	bank := peers.NewOrigin(t, server(t, ca, "rsa", []string{"bank.localhost"}))
+	bank := peers.NewOrigin(t, server(t, ca, "rsa", []string{"localhost"}))
 	s := start(t, ca, world.GatewaySettings{NoECDSA: true, Allowed: []string{"127.0.0.0/8"}})
 	c := s.cli(t)
 	roots := filepath.Join(t.TempDir(), "roots.pem")
@@ -138,7 +138,7 @@ func TestRulesAct(t *testing.T) {
 		t.Helper()
 		n := s.countRecords()
 		out := command(t, "curl", "-sS", "--noproxy", "", "--proxy", "http://"+s.gateway.Proxy, "--cacert", roots,
-			"-w", "%{certs}", "-o", filepath.Join(t.TempDir(), "body"), "https://"+local("bank.localhost", bank.Address)+"/")
+			"-w", "%{certs}", "-o", filepath.Join(t.TempDir(), "body"), "https://"+local("localhost", bank.Address)+"/")
 		r := s.recordAfter(n, func(r *flow.Record) bool { return r.Kind == flow.Forward })
 		if r.Revocation != "not-checked" {
 			t.Errorf("revocation %q", r.Revocation)
@@ -160,13 +160,13 @@ func TestRulesAct(t *testing.T) {
 	root := "CN = " + ca.Root.Subject.CommonName
 	expect("CN = forward-trust by forward")
 	c.commit(
-		"set rulebase decryption rules banks action no-decrypt destination-host bank.localhost",
+		"set rulebase decryption rules banks action no-decrypt destination-host localhost",
 		"set rulebase decryption rules banks type ssl-forward-proxy",
 		"move rulebase decryption rules banks top")
 	expect(root + " by banks")
 	c.commit("set rulebase decryption rules banks disabled yes")
 	expect("CN = forward-trust by forward")
-	c.commit("set rulebase decryption rules banks disabled no destination-host *.localhost", "delete rulebase decryption rules banks destination-host bank.localhost")
+	c.commit("set rulebase decryption rules banks disabled no negate-destination yes destination 192.0.2.0/24")
 	expect(root + " by banks")
 	c.commit("delete rulebase decryption rules banks")
 	expect("CN = forward-trust by forward")

@@ -22,11 +22,12 @@ import (
 // it and shows what is typed and what comes of it.
 //
 // The steps that need an HSM alone are in hsmSteps, those of the gateway in
-// gatewaySteps; benefitSteps come last, since they look back at the whole.
+// gatewaySteps, those of its administration in managementSteps; benefitSteps come
+// last, since they look back at the whole.
 func TestGuide(t *testing.T) {
 	t.Parallel()
 	rows := guideRows(t)
-	lists := [][]guideStep{hsmSteps, gatewaySteps, benefitSteps}
+	lists := [][]guideStep{hsmSteps, gatewaySteps, managementSteps, benefitSteps}
 	if err := disagreement(rows, slices.Concat(lists...)); err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func (e *editor) read(ctx context.Context, prompt string, purpose asking) (strin
 	e.line, e.pos, e.tabbed, e.search, e.draft = nil, 0, false, nil, nil
 	e.at = len(e.history.lines)
 	e.resize()
-	e.screen.row = 0
+	e.screen.fresh()
 	e.dirty = true
 	for {
 		if err := ctx.Err(); err != nil {
@@ -123,7 +123,7 @@ func (e *editor) leave(last string) {
 	e.dirty = true
 	e.paint()
 	e.write(last + "\r\n")
-	e.screen.row = 0
+	e.screen.fresh()
 }
 
 // handle obeys a key. It reports whether the line is complete.
@@ -157,7 +157,7 @@ func (e *editor) handle(k key) (bool, error) {
 		e.command(k, tabbed)
 	case keyClear:
 		e.write("\x1b[2J\x1b[H")
-		e.screen.row = 0
+		e.screen.fresh()
 		e.dirty = true
 	default:
 		e.edit(k)

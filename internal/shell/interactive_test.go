@@ -253,7 +253,7 @@ func TestOutputSteersNothing(t *testing.T) {
 		p.types("steer\r") // which ends in the middle of a line
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		want := `\u001b[2Jgone\u000d\u202e\u009b1m\ufffd` + "\t.€\\ufffd\\ufffd\r\n\\ufffd\r\n\r\x1b[J[lab]"
+		want := `\u001b[2Jgone\u000d\u202e\u009b1m\ufffd` + "\t.€\\ufffd\\ufffd\r\n\\ufffd\r\n[lab]"
 		if out := p.raw.String(); !strings.Contains(out, want) {
 			t.Errorf("printed %q, want %q", out, want)
 		}
