@@ -190,3 +190,23 @@ func TestWrongFormats(t *testing.T) {
 		}
 	}
 }
+
+// TestExportedRounds: what leaves the gateway is slow to try.
+func TestExportedRounds(t *testing.T) {
+	t.Parallel()
+	leaf, _, _ := newParties(t)
+	data, err := EncodePKCS12(leaf.key, []*x509.Certificate{leaf.cert}, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file pfx
+	if err := unmarshal(data, &file); err != nil || file.MAC.Rounds != exportRounds {
+		t.Errorf("the check has %d rounds, %v", file.MAC.Rounds, err)
+	}
+	if _, err := EncodePKCS12(leaf.key, []*x509.Certificate{leaf.cert}, nil); err == nil {
+		t.Error("a private key left without a passphrase")
+	}
+	if _, err := EncryptKey(leaf.key, nil); err == nil {
+		t.Error("a private key left without a passphrase")
+	}
+}

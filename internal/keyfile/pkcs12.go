@@ -346,10 +346,14 @@ func (r *reader) key(der []byte) error {
 // PKCS #12: AES-256-CBC and SHA-256, as OpenSSL 1.1, Java 12 and Windows Server
 // 2019 and later read it.
 func EncodePKCS12(key crypto.Signer, chain []*x509.Certificate, passphrase []byte) ([]byte, error) {
+	return encodePKCS12(key, chain, passphrase, exportRounds)
+}
+
+func encodePKCS12(key crypto.Signer, chain []*x509.Certificate, passphrase []byte, rounds int) ([]byte, error) {
 	if len(passphrase) == 0 || len(chain) == 0 {
 		return nil, errors.New("writing PKCS #12: no passphrase or no certificate")
 	}
-	data, err := pkcs12.Modern2023.WithIterations(exportRounds).Encode(key, chain[0], chain[1:], string(passphrase))
+	data, err := pkcs12.Modern2023.WithIterations(rounds).Encode(key, chain[0], chain[1:], string(passphrase))
 	if err != nil {
 		return nil, fmt.Errorf("writing PKCS #12: %w", err)
 	}

@@ -48,6 +48,10 @@ const exportRounds = 600_000
 // EncryptKey returns a private key as encrypted PKCS #8: PBES2 with AES-256-CBC
 // and PBKDF2 with HMAC-SHA-256 (RFC 8018), as OpenSSL 1.1 and later read it.
 func EncryptKey(key crypto.Signer, passphrase []byte) ([]byte, error) {
+	return encryptKey(key, passphrase, exportRounds)
+}
+
+func encryptKey(key crypto.Signer, passphrase []byte, rounds int) ([]byte, error) {
 	if len(passphrase) == 0 {
 		return nil, errors.New("encrypting a private key: no passphrase")
 	}
@@ -58,7 +62,7 @@ func EncryptKey(key crypto.Signer, passphrase []byte) ([]byte, error) {
 	salt, iv := make([]byte, 16), make([]byte, aes.BlockSize)
 	rand.Read(salt) // never fails (crypto/rand, since Go 1.24)
 	rand.Read(iv)
-	derived, err := pbkdf2.Key(sha256.New, string(passphrase), salt, exportRounds, 32)
+	derived, err := pbkdf2.Key(sha256.New, string(passphrase), salt, rounds, 32)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting a private key: %w", err)
 	}
@@ -71,12 +75,12 @@ func EncryptKey(key crypto.Signer, passphrase []byte) ([]byte, error) {
 	padded := slices.Concat(plain, bytes.Repeat([]byte{byte(padding)}, padding))
 	clear(plain)
 	cipher.NewCBCEncrypter(block, iv).CryptBlocks(padded, padded)
-	return marshalEncrypted(salt, iv, padded)
+	return marshalEncrypted(salt, rounds, iv, padded)
 }
 
-func marshalEncrypted(salt, iv, ciphertext []byte) ([]byte, error) {
+func marshalEncrypted(salt []byte, rounds int, iv, ciphertext []byte) ([]byte, error) {
 	prf := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}, Parameters: asn1.NullRawValue}
-	derivation, err := identifier(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}, pbkdf2Parameters{Salt: salt, Rounds: exportRounds, PRF: prf})
+	derivation, err := identifier(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}, pbkdf2Parameters{Salt: salt, Rounds: rounds, PRF: prf})
 	if err != nil {
 		return nil, err
 	}
