@@ -116,7 +116,7 @@ func TestBounds(t *testing.T) {
 		data []byte
 		word string
 	}{
-		"rounds of the check":  {bomb(maxRounds + 1), "rounds"},
+		"rounds of the check":  {bomb(MaxRounds + 1), "rounds"},
 		"no rounds":            {bomb(-1), "less than one round"},
 		"rounds of PBKDF2":     {key(pbkdf2ID, pbkdf2Parameters{Salt: []byte("salt"), Rounds: 1 << 30}), "rounds"},
 		"scrypt's memory":      {key(scryptID, scryptParameters{[]byte("salt"), 1 << 20, 8, 1}), "scrypt"},
@@ -142,8 +142,8 @@ func TestBounds(t *testing.T) {
 	}
 	// Many derivations of a file add up.
 	w := newWork()
-	for range maxRoundsFile / maxRounds {
-		if err := w.spend(maxRounds, 1); err != nil {
+	for range MaxRoundsFile / MaxRounds {
+		if err := w.spend(MaxRounds, 1); err != nil {
 			t.Error(err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestExportedRounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	var file pfx
-	if err := unmarshal(data, &file); err != nil || file.MAC.Rounds != exportRounds {
+	if err := unmarshal(data, &file); err != nil || file.MAC.Rounds != ExportRounds {
 		t.Errorf("the check has %d rounds, %v", file.MAC.Rounds, err)
 	}
 	if _, err := EncodePKCS12(leaf.key, []*x509.Certificate{leaf.cert}, nil); err == nil {

@@ -27,7 +27,7 @@ const (
 	MaxCertificates = 32       // of a file
 	maxCertificate  = 32 << 10 // bytes of DER
 	maxKey          = 8 << 10  // bytes of DER; RSA of 8192 bits has 4.7 KiB
-	minRSA, maxRSA  = 2048, 8192
+	MinRSA, MaxRSA  = 2048, 8192
 	// Of a certificate that only verifies others.
 	maxRSACertificate = 16384
 )
@@ -167,8 +167,8 @@ func CheckPublic(public crypto.PublicKey) error {
 	const expected = "expected RSA of 2048 bits or more, or ECDSA on P-256, P-384 or P-521"
 	switch k := public.(type) {
 	case *rsa.PublicKey:
-		if bits := k.N.BitLen(); bits < minRSA || bits > maxRSA {
-			return fmt.Errorf("an RSA key of %d bits, expected %d to %d", bits, minRSA, maxRSA)
+		if bits := k.N.BitLen(); bits < MinRSA || bits > MaxRSA {
+			return fmt.Errorf("an RSA key of %d bits, expected %d to %d", bits, MinRSA, MaxRSA)
 		}
 		return nil
 	case *ecdsa.PublicKey:

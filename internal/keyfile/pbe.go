@@ -260,8 +260,8 @@ func derive(algorithm pkix.AlgorithmIdentifier, s secret, size int, w *work) ([]
 		if p.N < 2 || p.R < 1 || p.P < 1 {
 			return nil, damaged
 		}
-		if p.N > maxScrypt/128 || p.R > maxScrypt/128/p.N || p.P > maxScryptTimes {
-			return nil, fmt.Errorf("its encryption asks for an scrypt of N=%d, r=%d, p=%d, expected at most %d MiB (128 N r) and p=%d", p.N, p.R, p.P, maxScrypt>>20, maxScryptTimes)
+		if p.N > MaxScrypt/128 || p.R > MaxScrypt/128/p.N || p.P > maxScryptTimes {
+			return nil, fmt.Errorf("its encryption asks for an scrypt of N=%d, r=%d, p=%d, expected at most %d MiB (128 N r) and p=%d", p.N, p.R, p.P, MaxScrypt>>20, maxScryptTimes)
 		}
 		// A kibibyte of scrypt takes about as long as a round.
 		if err := w.spend(max(p.N*p.R*p.P/8, 1), 1); err != nil {

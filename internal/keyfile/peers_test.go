@@ -219,7 +219,7 @@ func TestKeysOfOpenSSL(t *testing.T) {
 			}
 			rounds := 2000
 			if of.name == "P-256" {
-				rounds = exportRounds
+				rounds = ExportRounds
 			}
 			der, err := encryptKey(c.Key, []byte("secret"), rounds)
 			if err != nil {

@@ -346,7 +346,7 @@ func (r *reader) key(der []byte) error {
 // PKCS #12: AES-256-CBC and SHA-256, as OpenSSL 1.1, Java 12 and Windows Server
 // 2019 and later read it.
 func EncodePKCS12(key crypto.Signer, chain []*x509.Certificate, passphrase []byte) ([]byte, error) {
-	return encodePKCS12(key, chain, passphrase, exportRounds)
+	return encodePKCS12(key, chain, passphrase, ExportRounds)
 }
 
 func encodePKCS12(key crypto.Signer, chain []*x509.Certificate, passphrase []byte, rounds int) ([]byte, error) {

@@ -42,13 +42,13 @@ func beginsKey(plain []byte) bool {
 	return len(b) > 4 && b[0] == 2 && b[1] == 1 && b[2] <= 1 && b[3] == 0x30
 }
 
-// exportRounds are OWASP's for PBKDF2 with HMAC-SHA-256 (2023).
-const exportRounds = 600_000
+// ExportRounds are OWASP's for PBKDF2 with HMAC-SHA-256 (2023).
+const ExportRounds = 600_000
 
 // EncryptKey returns a private key as encrypted PKCS #8: PBES2 with AES-256-CBC
 // and PBKDF2 with HMAC-SHA-256 (RFC 8018), as OpenSSL 1.1 and later read it.
 func EncryptKey(key crypto.Signer, passphrase []byte) ([]byte, error) {
-	return encryptKey(key, passphrase, exportRounds)
+	return encryptKey(key, passphrase, ExportRounds)
 }
 
 func encryptKey(key crypto.Signer, passphrase []byte, rounds int) ([]byte, error) {
