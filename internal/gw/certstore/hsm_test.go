@@ -1,6 +1,7 @@
 package certstore
 
 import (
+	"crypto"
 	"errors"
 	"testing"
 	"time"
@@ -131,3 +132,21 @@ func TestKeysOnHSM(t *testing.T) {
 	edits, err := w.Import(t.Context(), w.root, importing)
 	w.apply(edits, err)
 }
+
+// TestProve: a key that signs as another is found out.
+func TestProve(t *testing.T) {
+	t.Parallel()
+	a, b := issue(t, nil, "a"), issue(t, nil, "b")
+	if err := Prove(t.Context(), softwareKey{a.key}); err != nil {
+		t.Error(err)
+	}
+	refused(t, "another key", Prove(t.Context(), otherKey{softwareKey{a.key}, b.key.Public()}), "does not verify")
+}
+
+// otherKey says that it is another.
+type otherKey struct {
+	softwareKey
+	public crypto.PublicKey
+}
+
+func (k otherKey) Public() crypto.PublicKey { return k.public }
