@@ -90,7 +90,7 @@ func (h *Handler) answer(ctx context.Context, req *request) *answer {
 	if refused != nil {
 		return refused
 	}
-	if refused := here(req); refused != nil {
+	if refused := h.here(ctx, caller, req); refused != nil {
 		return refused
 	}
 	return handle(h, ctx, caller, req)
@@ -118,9 +118,11 @@ func unsupported(kind, instead string) func(*Handler, context.Context, mgmt.Call
 
 // here refuses a request for another device than this one, or for a virtual
 // system that there is not.
-func here(req *request) *answer {
+func (h *Handler) here(ctx context.Context, c mgmt.Caller, req *request) *answer {
 	if target := req.get("target"); target != "" {
-		return failure(mgmt.CodeBadParameter, "Parameter \"target\" names another device, got %s: this gateway manages itself alone, leave it out", shown(target))
+		if info, err := h.m.SystemInfo(ctx, c); err != nil || info.Serial != target {
+			return failure(mgmt.CodeBadParameter, "Parameter \"target\" names another device, got %s: this gateway manages itself alone, leave it out", shown(target))
+		}
 	}
 	switch vsys := req.get("vsys"); vsys {
 	case "", "vsys1", "shared", "all":

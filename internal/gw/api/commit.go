@@ -50,7 +50,7 @@ func parseCommit(cmd string) (req mgmt.CommitRequest, confirm bool, err error) {
 	if cmd == "" {
 		return req, false, &mgmt.Error{Code: mgmt.CodeBadParameter, Lines: []string{`Parameter "cmd" is required in type=commit, expected <commit></commit>`}}
 	}
-	nodes, err := config.ParseFragment([]byte(cmd))
+	nodes, err := config.ParseFragment([]byte(ops.WithoutDeclaration(cmd)))
 	if err != nil {
 		return req, false, malformed("the commit command cannot be read: %s", err)
 	}

@@ -103,7 +103,7 @@ func editOf(action string, get func(string) string, element string) (config.Edit
 			return e, failure(mgmt.CodeBadParameter, "Parameter \"where\" is %s, expected top, bottom, before or after", shown(e.Where))
 		}
 	case config.OpSet, config.OpEdit:
-		nodes, err := config.ParseFragment([]byte(element))
+		nodes, err := config.ParseFragment([]byte(ops.WithoutDeclaration(element)))
 		if err != nil {
 			return e, notXML(err)
 		}
@@ -143,7 +143,7 @@ func (h *Handler) multi(ctx context.Context, c mgmt.Caller, element string, stri
 	if element == "" {
 		return missing("element", "action=multi-config")
 	}
-	steps, err := parseMulti(element)
+	steps, err := parseMulti(ops.WithoutDeclaration(element))
 	if err != nil {
 		return failed(err)
 	}

@@ -31,6 +31,8 @@ func TestEnvelopes(t *testing.T) {
 		{"get list", cfg("get", rulesPath), `<response status="success" code="19"><result total-count="1" count="1"><rules>` + one + `</rules></result></response>`},
 		{"get names", cfg("get", rulesPath+"/entry/@name"), `<response status="success" code="19"><result total-count="1" count="1"><entry name="one"/></result></response>`},
 		{"show before a commit", cfg("show", rulePath), `<response status="error"><msg><line>No such node</line></msg></response>`},
+		{"this device", cfg("get", rulesPath+"/entry/@name", "target", "007000000001"), `<response status="success" code="19"><result total-count="1" count="1"><entry name="one"/></result></response>`},
+		{"with a declaration", cfg("edit", rulePath, "element", "<?xml version=\"1.0\"?>\n"+one), done},
 		{"set another", cfg("set", rulesPath, "element", fmt.Sprintf(rule, "two")), done},
 		{"get two", cfg("get", rulesPath+"/entry[@name='one' or @name='two']/@name"),
 			`<response status="success" code="19"><result total-count="2" count="2"><entry name="one"/><entry name="two"/></result></response>`},

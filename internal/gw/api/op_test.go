@@ -103,12 +103,22 @@ func TestLocks(t *testing.T) {
 		!strings.Contains(got, "<comment><![CDATA[hands off]]></comment>") {
 		t.Errorf("locks: %s", got)
 	}
-	if got := w.as("second", "type", "config", "action", "set", "xpath", hostnamePath[:strings.LastIndex(hostnamePath, "/")], "element", "<hostname>x</hostname>"); !strings.HasPrefix(got, `<response status="error" code="`) || !strings.Contains(got, "device") {
+	if got := w.as("second", "type", "config", "action", "set", "xpath", hostnamePath[:strings.LastIndex(hostnamePath, "/")], "element", "<hostname>x</hostname>"); !strings.HasPrefix(got, `<response status="error" code="14"><msg><line><![CDATA[Configuration is locked by device (hands off)`) {
 		t.Errorf("set by another: %s", got)
 	}
-	if got := w.op("device", "request config-lock remove"); !strings.Contains(got, "Config lock released") {
-		t.Errorf("unlock: %s", got)
+	// Clients know refusals by their first words.
+	refused := func(text string) string {
+		return `<response status="error" code="14"><msg><line><![CDATA[` + text + `]]></line></msg></response>`
 	}
+	w.want("locked by another", w.op("admin", "request config-lock add"), refused("Config for scope shared is currently locked by device"))
+	w.want("locked already", w.op("device", "request config-lock add"), refused("You already own a config lock for scope shared"))
+	w.want("unlock", w.op("device", "request config-lock remove"), `<response status="success"><result>Config lock released</result></response>`)
+	w.want("not locked", w.op("device", "request config-lock remove"), refused("Config is not currently locked for scope shared"))
+	w.want("no commit lock", w.op("device", "request commit-lock remove"), refused("Commit lock is not currently held"))
+	w.op("device", "request commit-lock add")
+	w.want("commit lock", w.op("device", "request commit-lock add"), refused("Commit lock is already held by device"))
+	w.want("commit lock of another", w.op("admin", "request commit-lock add"), refused("Commit lock is already held by device"))
+	w.op("device", "request commit-lock remove")
 	w.set("free")
 }
 

@@ -113,9 +113,9 @@ func (m *Manager) free(kind revision.LockKind, c Caller) error {
 		if l.Kind != kind || l.Admin == c.Name {
 			continue
 		}
-		text := "the configuration is locked"
+		text := "Configuration is locked" // clients look for these words
 		if kind == revision.LockCommit {
-			text = "commits are locked"
+			text = "Commits are locked"
 		}
 		text += " by " + l.Admin
 		if l.Comment != "" {

@@ -42,10 +42,10 @@ func configurationCommands() []*Command {
 			Args: []Arg{{Name: "vsys", Help: "Of this virtual system: vsys1, shared or all"}}, run: showLocks("config")},
 		{Words: "show commit-locks", Help: "Show who holds the commit lock",
 			Args: []Arg{{Name: "vsys", Help: "Of this virtual system: vsys1, shared or all"}}, run: showLocks("commit")},
-		{Words: "request config-lock add", Help: "Keep others from changing the candidate", Args: []Arg{commentArg}, run: lock("config")},
-		{Words: "request config-lock remove", Help: "Let others change the candidate again", Args: []Arg{ownerArg}, run: unlock("config")},
-		{Words: "request commit-lock add", Help: "Keep others from committing", Args: []Arg{commentArg}, run: lock("commit")},
-		{Words: "request commit-lock remove", Help: "Let others commit again", Args: []Arg{ownerArg}, run: unlock("commit")},
+		{Words: "request config-lock add", Help: "Keep others from changing the candidate", Args: []Arg{commentArg}, run: lock(revision.LockConfig)},
+		{Words: "request config-lock remove", Help: "Let others change the candidate again", Args: []Arg{ownerArg}, run: unlock(revision.LockConfig)},
+		{Words: "request commit-lock add", Help: "Keep others from committing", Args: []Arg{commentArg}, run: lock(revision.LockCommit)},
+		{Words: "request commit-lock remove", Help: "Let others commit again", Args: []Arg{ownerArg}, run: unlock(revision.LockCommit)},
 	}
 }
 
@@ -249,13 +249,43 @@ func showLocks(kind string) func(context.Context, *invocation) (*Result, error) 
 	}
 }
 
-func lock(kind string) func(context.Context, *invocation) (*Result, error) {
+// holder is who holds a lock, "" for nobody.
+func (in *invocation) holder(ctx context.Context, kind revision.LockKind) string {
+	locks, err := in.m.Locks(ctx, in.caller)
+	if err != nil {
+		return ""
+	}
+	for _, l := range locks {
+		if l.Kind == kind {
+			return l.Admin
+		}
+	}
+	return ""
+}
+
+// lock takes a lock. Clients know why they cannot have it by the refusal's first
+// words.
+func lock(kind revision.LockKind) func(context.Context, *invocation) (*Result, error) {
 	return func(ctx context.Context, in *invocation) (*Result, error) {
-		if err := in.m.Lock(ctx, in.caller, revision.LockKind(kind), in.Value("comment")); err != nil {
-			return nil, err
+		before := in.holder(ctx, kind)
+		if err := in.m.Lock(ctx, in.caller, kind, in.Value("comment")); err != nil {
+			switch {
+			case mgmt.CodeOf(err) != mgmt.CodeNotPossible || before == "" || before == in.caller.Name:
+				return nil, err
+			case kind == revision.LockCommit:
+				return nil, refusal(mgmt.CodeNotPossible, "Commit lock is already held by %s", before)
+			default:
+				return nil, refusal(mgmt.CodeNotPossible, "Config for scope shared is currently locked by %s", before)
+			}
+		}
+		switch {
+		case before == in.caller.Name && kind == revision.LockCommit:
+			return nil, refusal(mgmt.CodeNotPossible, "Commit lock is already held by %s", before)
+		case before == in.caller.Name:
+			return nil, refusal(mgmt.CodeNotPossible, "You already own a config lock for scope shared")
 		}
 		what := "modify the configuration"
-		if kind == "commit" {
+		if kind == revision.LockCommit {
 			what = "commit"
 		}
 		return message("Successfully acquired lock. Other administrators will not be able to %s until the lock is released by %s.",
@@ -263,11 +293,21 @@ func lock(kind string) func(context.Context, *invocation) (*Result, error) {
 	}
 }
 
-func unlock(kind string) func(context.Context, *invocation) (*Result, error) {
+func unlock(kind revision.LockKind) func(context.Context, *invocation) (*Result, error) {
 	return func(ctx context.Context, in *invocation) (*Result, error) {
-		if err := in.m.Unlock(ctx, in.caller, revision.LockKind(kind), in.Value("admin")); err != nil {
-			return nil, err
+		if err := in.m.Unlock(ctx, in.caller, kind, in.Value("admin")); err != nil {
+			switch {
+			case mgmt.CodeOf(err) != mgmt.CodeNotPossible || in.holder(ctx, kind) != "":
+				return nil, err
+			case kind == revision.LockCommit:
+				return nil, refusal(mgmt.CodeNotPossible, "Commit lock is not currently held")
+			default:
+				return nil, refusal(mgmt.CodeNotPossible, "Config is not currently locked for scope shared")
+			}
 		}
-		return message("%s lock released", map[string]string{"config": "Config", "commit": "Commit"}[kind]), nil
+		if kind == revision.LockCommit {
+			return message("Commit lock released"), nil
+		}
+		return message("Config lock released"), nil
 	}
 }

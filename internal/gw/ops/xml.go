@@ -32,7 +32,7 @@ func Flatten(text string) ([]Token, error) {
 	if len(text) > maxXML {
 		return nil, malformed("the command is larger than %d bytes", maxXML)
 	}
-	f := flattener{xml: xml.NewDecoder(strings.NewReader(text))}
+	f := flattener{xml: xml.NewDecoder(strings.NewReader(WithoutDeclaration(text)))}
 	for {
 		token, err := f.xml.Token()
 		if err == io.EOF {
@@ -53,6 +53,18 @@ func Flatten(text string) ([]Token, error) {
 		return nil, malformed("the command is empty, expected XML such as <show><system><info></info></system></show>")
 	}
 	return f.tokens, nil
+}
+
+// WithoutDeclaration is a document without the XML declaration that some clients
+// put before what they send.
+func WithoutDeclaration(text string) string {
+	text = strings.TrimLeft(text, " \t\r\n")
+	if rest, declared := strings.CutPrefix(text, "<?xml "); declared {
+		if _, after, ends := strings.Cut(rest, "?>"); ends {
+			return after
+		}
+	}
+	return text
 }
 
 func malformed(format string, args ...any) *mgmt.Error {

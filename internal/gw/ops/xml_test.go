@@ -16,6 +16,7 @@ func TestParseXML(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ xml, want string }{
 		{"<show><system><info></info></system></show>", "show system info"},
+		{"<?xml version='1.0' encoding='utf-8'?>\n<show><clock/></show>", "show clock"},
 		{"<show>\n <system>\n  <info/>\n </system>\n</show>", "show system info"},
 		{"<show><jobs><id>7</id></jobs></show>", "show jobs id 7"},
 		{"<show><jobs><id>\n7\n</id></jobs></show>", "show jobs id 7"},
@@ -71,6 +72,8 @@ func TestParseXMLRefuses(t *testing.T) {
 		{"<!DOCTYPE show [<!ENTITY a 'info'>]><show><system>&a;</system></show>", bad, "refused"},
 		{"<show><system>&a;</system></show>", bad, "not well-formed"},
 		{"<?php?><show/>", bad, "refused"},
+		{"<show><?xml version='1.0'?></show>", bad, "refused"},
+		{"<?xml version='1.0'", bad, "not well-formed"},
 		{"<show xmlns='x'><system><info/></system></show>", bad, "namespaces"},
 		{"<show a='b'/>", bad, "an attribute on <show>"},
 		{"<entry name='a'/>", bad, "does not begin with <entry>"},
