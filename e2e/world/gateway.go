@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -18,9 +19,11 @@ import (
 	"time"
 
 	"moongate/client"
+	"moongate/internal/gw/admin"
 	"moongate/internal/gw/config"
 	gateway "moongate/internal/gw/daemon"
 	"moongate/internal/gw/flow"
+	"moongate/internal/gw/logstore"
 	"moongate/internal/selfsign"
 )
 
@@ -66,6 +69,10 @@ type Gateway struct {
 	Dir     string
 	Proxy   string            // address of the forward proxy
 	Inbound map[string]string // addresses by Site.Name
+	// Web, SSH and Metrics are the addresses of the management: the XML API,
+	// the command line, the figures. Admin is the password of the account
+	// admin, a superuser.
+	Web, SSH, Metrics, Admin string
 	// Authorities are the forward CAs' certificates by name: forward-trust,
 	// forward-trust-ecdsa, forward-untrust, forward-untrust-ecdsa; and the
 	// sites' by NAME-rsa and NAME-ecdsa.
@@ -214,8 +221,11 @@ func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 	b.Set(server+"/port", port)
 
 	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
-	ports, err := freePorts(1 + len(settings.Inbound))
+	ports, err := freePorts(4 + len(settings.Inbound))
 	if err != nil {
+		return err
+	}
+	if err := g.configureManagement(b, ports[1+len(settings.Inbound):]); err != nil {
 		return err
 	}
 	forward := proxy + "/forward/" + config.EntryStep("proxy")
@@ -271,6 +281,32 @@ func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 		return err
 	}
 	return os.WriteFile(g.files.Config(), text, 0o600)
+}
+
+// configureManagement gives the management three ports and an administrator.
+func (g *Gateway) configureManagement(b *config.Builder, ports []int) error {
+	g.Admin = rand.Text()
+	hash, err := admin.Hash([]byte(g.Admin))
+	if err != nil {
+		return err
+	}
+	account := "/config/mgt-config/users/" + config.EntryStep("admin")
+	b.Set(account+"/phash", hash)
+	b.Set(account+"/permissions/role-based/superuser", "yes")
+	for i, p := range []struct {
+		name    string
+		address *string
+	}{{"https-port", &g.Web}, {"ssh-port", &g.SSH}, {"metrics-port", &g.Metrics}} {
+		b.Set(config.DevicePath+"/deviceconfig/setting/management/"+p.name, strconv.Itoa(ports[i]))
+		*p.address = net.JoinHostPort(loopback, strconv.Itoa(ports[i]))
+	}
+	return nil
+}
+
+// OpenSSH returns the clients for an account of the gateway. Files go below
+// dir, which must exist and be nobody else's.
+func (g *Gateway) OpenSSH(dir, user, password string) (*OpenSSH, error) {
+	return newOpenSSH(g.SSH, dir, user, password)
 }
 
 func (g *Gateway) configureSite(b *config.Builder, proxy, rules string, port int, site Site, profile bool) error {
@@ -360,24 +396,24 @@ func (g *Gateway) Log() string {
 
 // Records returns the flow records that were written, the oldest first.
 func (g *Gateway) Records() ([]flow.Record, error) {
-	raw, err := os.ReadFile(filepath.Join(g.files.Log(), "decryption.jsonl"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
+	reader := logstore.OpenReader(g.files.Log())
+	defer reader.Close()
 	var list []flow.Record
-	for line := range strings.Lines(string(raw)) {
-		if !strings.HasSuffix(line, "\n") {
-			break // it is being written
+	var after int64
+	for {
+		entries, err := reader.Query(context.Background(), logstore.Query{Log: logstore.Traffic, Oldest: true, After: after, Limit: logstore.MaxLimit})
+		if err != nil || len(entries) == 0 {
+			return list, err
 		}
-		var r flow.Record
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			return nil, fmt.Errorf("reading record %q: %w", line, err)
+		for _, e := range entries {
+			var r flow.Record
+			if err := json.Unmarshal(e.Record, &r); err != nil {
+				return nil, fmt.Errorf("reading record %q: %w", e.Record, err)
+			}
+			list = append(list, r)
+			after = e.Seq
 		}
-		list = append(list, r)
 	}
-	return list, nil
 }
 
 // WaitRecord waits until there is a record that match recognises beyond the

@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// OpenSSH runs the OpenSSH clients of this machine as an account of an HSM's
+// OpenSSH runs the OpenSSH clients of this machine as an account of an
 // appliance. The password reaches them as a person's would, by a prompt.
 type OpenSSH struct {
-	hsm      *HSM
+	address  string // host:port
 	user     string
 	password string // file with it
 	dir      string
@@ -24,7 +24,12 @@ type OpenSSH struct {
 // OpenSSH returns the clients for an account. Files go below dir, which must
 // exist and be nobody else's.
 func (h *HSM) OpenSSH(dir, user, password string) (*OpenSSH, error) {
-	o := &OpenSSH{hsm: h, user: user, dir: dir, password: filepath.Join(dir, user+".password")}
+	return newOpenSSH(h.SSH, dir, user, password)
+}
+
+// newOpenSSH returns the clients for an account of the server at an address.
+func newOpenSSH(address, dir, user, password string) (*OpenSSH, error) {
+	o := &OpenSSH{address: address, user: user, dir: dir, password: filepath.Join(dir, user+".password")}
 	askpass := "#!/bin/sh\nexec cat \"$WORLD_PASSWORD\"\n"
 	return o, errors.Join(
 		os.WriteFile(o.password, []byte(password+"\n"), 0o600),
@@ -37,7 +42,7 @@ func (o *OpenSSH) askpass() string { return filepath.Join(o.dir, "askpass") }
 
 // Target is how ssh and scp name the account.
 func (o *OpenSSH) Target() string {
-	host, _, _ := net.SplitHostPort(o.hsm.SSH)
+	host, _, _ := net.SplitHostPort(o.address)
 	return o.user + "@" + host
 }
 
@@ -46,7 +51,7 @@ func (o *OpenSSH) Target() string {
 func (o *OpenSSH) Config() string { return filepath.Join(o.dir, o.user+".ssh_config") }
 
 func (o *OpenSSH) config() string {
-	_, port, _ := net.SplitHostPort(o.hsm.SSH)
+	_, port, _ := net.SplitHostPort(o.address)
 	return strings.Join([]string{
 		"Port " + port, "UserKnownHostsFile " + filepath.Join(o.dir, "known_hosts"), "GlobalKnownHostsFile /dev/null",
 		"StrictHostKeyChecking accept-new", "LogLevel ERROR", "IdentityAgent none", "IdentitiesOnly yes",
