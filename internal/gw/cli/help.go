@@ -1,5 +1,7 @@
 package cli
 
+//go:generate go test -run ^TestManual$ -update
+
 import (
 	"fmt"
 	"strings"
