@@ -61,7 +61,7 @@ func manual() string {
 	var b strings.Builder
 	b.WriteString(preface)
 	for _, f := range filterHelp {
-		fmt.Fprintf(&b, "| `| %s` | %s |\n", f.name, f.help)
+		fmt.Fprintf(&b, "| `\\| %s` | %s |\n", f.name, f.help)
 	}
 	b.WriteString("\nA secret that a command needs is asked for without showing it, also where it is not on the line; where there is no\nterminal, standard input answers. A command that ends connections says what it ends and asks; `y` on standard input answers.\n")
 	b.WriteString("\n## The session\n\n| command | |\n|---|---|\n| `configure` | go to the configuration mode |\n| `exit`, `quit` | end the session; in the configuration mode, go up or leave it |\n| `help` | what the mode has |\n")
