@@ -25,7 +25,7 @@ var layers = map[string][]string{
 	"internal/selfsign": {},
 	// keyfile reads and writes files of certificates and keys: bytes to values.
 	"internal/keyfile": {},
-	"internal/audit":    {"internal/durable"},
+	"internal/audit":   {"internal/durable"},
 	// shell and sshd know no appliance: the HSM and the gateway both use them.
 	"internal/shell": {},
 	"internal/sshd":  {"internal/durable"},
@@ -101,7 +101,8 @@ var layers = map[string][]string{
 
 	// embedded is `moongate up`: it provisions an HSM and a gateway and
 	// supervises them as two processes; it never opens the HSM's store.
-	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "internal/selfsign", "client", "internal/durable"},
+	// admin for the hash of the first administrator's password.
+	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "internal/gw/admin", "internal/selfsign", "client", "internal/durable"},
 
 	// wycheprooftest is for the tests of mech, and of what stands before it.
 	"internal/hsm/mech/wycheprooftest": {"internal/hsm/mech", "internal/hsm/object"},

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
 	"moongate/internal/embedded"
 	gateway "moongate/internal/gw/daemon"
 )
@@ -23,11 +25,14 @@ var version = "unknown" // set by the linker
 const usage = `moongate is a TLS-inspecting gateway that never holds its private keys.
 
 Usage:
-  moongate up          an HSM and a gateway on this machine, made on first start
-  moongate serve       the gateway alone, from its data directory
-  moongate check FILE  check a configuration file and say everything that is wrong
-  moongate credentials print the passwords that the first start made up
-  moongate log LOG     print the gateway's traffic, decryption, system or config log
+  moongate up                an HSM and a gateway on this machine, made on first start
+  moongate serve             the gateway alone, from its data directory
+  moongate check FILE        check a configuration file and say everything that is wrong
+  moongate credentials       print the passwords that the first start made up
+  moongate log LOG           print the gateway's traffic, decryption, system or config log
+  moongate admin reset NAME  set the password of one of the gateway's administrators
+  moongate backup -out FILE  write the gateway into one file, under a passphrase
+  moongate restore FILE      make a gateway of such a file, in an empty directory
   moongate version
 
 Each takes -help. The data directory is -data, or $MOONGATE_DATA, or ./data.
@@ -40,7 +45,7 @@ func run(argv []string) int {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
-	commands := map[string]func([]string) error{"up": up, "serve": serve, "check": check, "credentials": credentials, "log": printLog}
+	commands := map[string]func([]string) error{"up": up, "serve": serve, "check": check, "credentials": credentials, "log": printLog, "backup": backup, "restore": restore, "admin": administer}
 	switch name := argv[0]; name {
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
@@ -100,6 +105,9 @@ func up(argv []string) error {
 		{"proxy-port", &ports.Proxy, "forward proxy's port"},
 		{"inbound-port", &ports.Inbound, "inbound listener's port"},
 		{"origin-port", &ports.Origin, "demonstration origin's port"},
+		{"web-port", &ports.Web, "port of the gateway's XML API"},
+		{"ssh-port", &ports.Shell, "port of the gateway's shell"},
+		{"gateway-metrics-port", &ports.Figures, "port of the gateway's figures"},
 	} {
 		flags.IntVar(p.port, p.name, *p.port, p.what+"; 0 is a free one; for the first start")
 	}
@@ -129,12 +137,21 @@ func serve(argv []string) error {
 	}
 	ctx, stop := interrupted()
 	defer stop()
+	context.AfterFunc(ctx, func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyStopping) })
 	return gateway.Run(ctx, gateway.Options{
 		Dir: *dir, Listen: *listen, Version: version,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Ready:  func(addresses []string) { fmt.Println("listening", strings.Join(addresses, " ")) },
+		Ready: func(a gateway.Addresses) {
+			fmt.Printf("management https://%s/api/, ssh -p %s, figures http://%s/metrics\n", a.HTTPS, portOf(a.SSH), a.Metrics)
+			fmt.Println("listening", strings.Join(a.All(), " "))
+			_, _ = systemd.SdNotify(false, systemd.SdNotifyReady)
+		},
+		Say: func(text string) { fmt.Println(text) },
 	})
 }
+
+// portOf is the port of an address.
+func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
 func check(argv []string) error {
 	if len(argv) != 1 || strings.HasPrefix(argv[0], "-") {

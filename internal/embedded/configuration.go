@@ -21,6 +21,11 @@ func writeConfiguration(path string, ports Ports, certificates map[string][]byte
 	b.Set(server+"/server-address", "127.0.0.1")
 	b.Set(server+"/port", strconv.Itoa(ports.HSM))
 
+	management := config.DevicePath + "/deviceconfig/setting/management"
+	b.Set(management+"/https-port", strconv.Itoa(ports.Web))
+	b.Set(management+"/ssh-port", strconv.Itoa(ports.Shell))
+	b.Set(management+"/metrics-port", strconv.Itoa(ports.Figures))
+
 	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
 	forward := proxy + "/forward/" + config.EntryStep(proxyName)
 	b.Set(forward+"/address", "127.0.0.1")

@@ -45,13 +45,15 @@ const (
 
 // Ports are chosen at the first start and kept in the gateway's configuration
 // and, those of the HSM's shell and figures, in the HSM's from then on; 0 takes
-// a free one.
+// a free one. Web, Shell and Figures are those of the gateway's management.
 type Ports struct {
-	HSM, HSMShell, HSMFigures, Proxy, Inbound, Origin int
+	HSM, HSMShell, HSMFigures, Proxy, Inbound, Origin, Web, Shell, Figures int
 }
 
 // DefaultPorts are those that the documentation names.
-var DefaultPorts = Ports{HSM: 1792, HSMShell: 2022, HSMFigures: 9179, Proxy: 8080, Inbound: 8443, Origin: 9443}
+var DefaultPorts = Ports{
+	HSM: 1792, HSMShell: 2022, HSMFigures: 9179, Proxy: 8080, Inbound: 8443, Origin: 9443, Web: 4443, Shell: 2222, Figures: 9180,
+}
 
 // choose replaces zeros by free ports, and refuses ports that are taken before
 // they become the configuration's. All are held until all are chosen, so that
@@ -67,6 +69,8 @@ func (p *Ports) choose(listen string) error {
 		{&p.HSM, own, "HSM", "hsm-port"}, {&p.HSMShell, own, "HSM's shell", "hsm-ssh-port"}, {&p.HSMFigures, own, "HSM's figures", "hsm-metrics-port"},
 		{&p.Proxy, listen, "forward proxy", "proxy-port"},
 		{&p.Inbound, listen, "inbound listener", "inbound-port"}, {&p.Origin, own, "demonstration origin", "origin-port"},
+		{&p.Web, own, "gateway's XML API", "web-port"}, {&p.Shell, own, "gateway's shell", "ssh-port"},
+		{&p.Figures, own, "gateway's figures", "gateway-metrics-port"},
 	} {
 		l, err := net.Listen("tcp", net.JoinHostPort(c.address, strconv.Itoa(*c.port)))
 		if err != nil {
@@ -81,7 +85,11 @@ func (p *Ports) choose(listen string) error {
 // portsOf reads the ports back from configurations that were written before.
 // An administrator may have changed them: what is no longer there is 0.
 func portsOf(snapshot *config.Snapshot, hsm hsmSettings) Ports {
-	p := Ports{HSMShell: portIn(hsm.SSH.Listen), HSMFigures: portIn(hsm.Metrics.Listen)}
+	m := snapshot.Management
+	p := Ports{
+		HSMShell: portIn(hsm.SSH.Listen), HSMFigures: portIn(hsm.Metrics.Listen),
+		Web: int(m.HTTPSPort), Shell: int(m.SSHPort), Figures: int(m.MetricsPort),
+	}
 	if snapshot.HSM != nil {
 		p.HSM = int(snapshot.HSM.Port)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"moongate/client"
 	"moongate/internal/durable"
+	"moongate/internal/gw/admin"
 )
 
 // hsmTool runs moongate-hsm's own administration on the HSM's directory. All
@@ -192,6 +193,20 @@ func ensureLink(l layout, cred Credentials) error {
 		writeMissing(files.Partition(), []byte(partitionName+"\n"), 0o600),
 		writeMissing(files.Password(), []byte(cred["partition-co"]+"\n"), 0o600),
 	)
+}
+
+// ensureFirstAdministrator leaves the hash of the first administrator's password
+// to the gateway's first start, which makes the account.
+func ensureFirstAdministrator(l layout, cred Credentials) error {
+	files := l.gateway()
+	if exists(files.Revisions()) || exists(files.FirstHash()) {
+		return nil
+	}
+	hash, err := admin.Hash([]byte(cred["gateway-admin"]))
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(files.FirstHash(), []byte(hash+"\n"), 0o600)
 }
 
 func writeMissing(path string, content []byte, mode fs.FileMode) error {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -23,6 +24,7 @@ import (
 
 	"moongate/internal/durable"
 	"moongate/internal/gw/config"
+	gateway "moongate/internal/gw/daemon"
 )
 
 // Options say where and how.
@@ -66,17 +68,16 @@ func Up(ctx context.Context, opts Options) error {
 
 	ports := opts.Ports
 	var configured *config.Snapshot
-	if exists(l.gateway().Config()) {
-		if configured, _, err = config.Load(l.gateway().Config()); err != nil {
-			return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
-		}
+	if configured, err = gateway.Running(l.gateway()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the gateway's configuration is not usable:\n%w", err)
+	} else if err == nil {
 		hsm, err := readHSMSettings(l.hsmSettings())
 		if err != nil {
 			return err
 		}
 		ports = portsOf(configured, hsm)
 		if opts.Ports != DefaultPorts && opts.Ports != (Ports{}) && opts.Ports != ports {
-			fmt.Fprintf(opts.Out, "NOTE: ports are for the first start; those in %s hold.\n", l.gateway().Config())
+			fmt.Fprintf(opts.Out, "NOTE: ports are for the first start; the gateway's configuration and %s hold.\n", l.hsmSettings())
 		}
 	} else if err := ports.choose(opts.Listen); err != nil {
 		return err
@@ -286,6 +287,9 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 	} else if err := republish(u.l, u.configured); err != nil {
 		return err
 	}
+	if err := ensureFirstAdministrator(u.l, u.cred); err != nil {
+		return fmt.Errorf("making the gateway's first administrator: %w", err)
+	}
 	if err := give(u.l.gateway().Dir(), u.gatewayUser); err != nil {
 		return fmt.Errorf("giving the gateway's directory to its user: %w", err)
 	}
@@ -311,7 +315,13 @@ func (u *up) announce() {
 	if u.ports.HSMShell != 0 {
 		u.say("         its shell: ssh -p %d admin@127.0.0.1 (password: hsm-admin in the secrets)", u.ports.HSMShell)
 	}
-	u.say("gateway  data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
+	host := "127.0.0.1"
+	if u.configured != nil {
+		host = u.configured.Management.Address.String()
+	}
+	u.say("gateway  https://%s/api/ (certificate: %s), figures on http://%s/metrics", net.JoinHostPort(host, strconv.Itoa(u.ports.Web)), u.l.gateway().WebCertificate(), net.JoinHostPort(host, strconv.Itoa(u.ports.Figures)))
+	u.say("         its shell: ssh -p %d %s@%s (password: gateway-admin in the secrets, until it is changed)", u.ports.Shell, gateway.FirstAdmin, host)
+	u.say("         data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
 	u.say("records  %s (shown by `moongate log decryption`)", u.l.gateway().Log())
 	u.say("secrets  %s (shown by `moongate credentials`)", u.l.credentials())
 	u.say("CA       %s and %s: trust them where the browser is", u.l.published("forward-trust"), u.l.published("forward-trust-ecdsa"))

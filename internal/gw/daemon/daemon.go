@@ -1,5 +1,6 @@
-// Package daemon makes a gateway of its parts and runs it: configuration to
-// snapshot, snapshot to data plane, listeners to flows, flows to records.
+// Package daemon makes a gateway of its parts and runs it: the data plane that
+// the running configuration asks for, the management that changes it, and the
+// ways in to that.
 package daemon
 
 import (
@@ -8,14 +9,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"moongate/internal/durable"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
-	"moongate/internal/gw/keys"
-	"moongate/internal/gw/logstore"
+	"moongate/internal/gw/mgmt"
 	"moongate/internal/gw/plane"
 	"moongate/internal/harden"
 )
@@ -24,12 +26,33 @@ import (
 type Options struct {
 	Dir     string // data directory
 	Version string
-	// Listen replaces the address, not the port, of every listener.
+	// Listen replaces the address, not the port, of every listener of the data
+	// plane.
 	Listen string
 	Logger *slog.Logger
-	// Ready is called once the gateway takes connections, with the addresses
-	// that it listens on.
-	Ready func(addresses []string)
+	// Ready is called once the gateway takes connections.
+	Ready func(Addresses)
+	// Say, unless nil, is told what the person at the console should know: a
+	// sentence each, without a secret.
+	Say func(string)
+}
+
+func (o Options) say(format string, args ...any) {
+	if o.Say != nil {
+		o.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// Addresses are where a gateway listens.
+type Addresses struct {
+	Plane []string // in the configuration's order
+	// HTTPS is the XML API's, SSH the command line's; Metrics gives figures.
+	HTTPS, SSH, Metrics string
+}
+
+// All lists the addresses, those of the data plane first.
+func (a Addresses) All() []string {
+	return slices.Concat(a.Plane, []string{a.HTTPS, a.SSH, a.Metrics})
 }
 
 // Check reads a configuration file and returns its warnings, or what is wrong
@@ -44,9 +67,6 @@ func Check(path string) ([]string, error) {
 	if err != nil {
 		return list, err
 	}
-	if len(snapshot.Forward)+len(snapshot.Inbound) == 0 {
-		return list, errNoListener
-	}
 	p, err := plane.New(plane.Options{Sink: discard{}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return list, err
@@ -59,82 +79,103 @@ type discard struct{}
 
 func (discard) Write(*flow.Record) {}
 
+// lockDirectory keeps other gateways away from a data directory.
+func lockDirectory(files Files) (*durable.Lock, error) {
+	lock, err := durable.NewLock(files.Lock())
+	switch {
+	case errors.Is(err, durable.ErrLocked):
+		return nil, fmt.Errorf("another gateway runs on this data directory: %w", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no gateway in %s: `moongate up` makes one, or name its directory with -data", files.Dir())
+	}
+	return lock, err
+}
+
 // Run runs a gateway until ctx is done: then it takes no more connections and
-// lets those under way end.
-func Run(ctx context.Context, opts Options) error {
+// lets those under way end. Where the running configuration cannot be used, or
+// its HSM is away, the gateway runs without: the management says why, and can
+// mend it.
+func Run(ctx context.Context, opts Options) (err error) {
 	harden.Memory(opts.Logger)
 	files := In(opts.Dir)
-	lock, err := durable.NewLock(filepath.Join(opts.Dir, "lock"))
-	if errors.Is(err, durable.ErrLocked) {
-		return fmt.Errorf("another gateway runs on this data directory: %w", err)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no gateway in %s: `moongate up` makes one, or name its directory with -data", opts.Dir)
-	} else if err != nil {
+	lock, err := lockDirectory(files)
+	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-
-	snapshot, warnings, err := config.Load(files.Config())
-	for _, w := range warnings {
-		opts.Logger.Warn("configuration", "warning", w.String())
+	if err := durable.RemoveTemps(opts.Dir); err != nil {
+		return err
 	}
+	p, err := openParts(opts)
 	if err != nil {
 		return err
 	}
-	if len(snapshot.Forward)+len(snapshot.Inbound) == 0 {
-		return errNoListener
-	}
-	if err := durable.Mkdir(files.Log()); err != nil {
-		return err
-	}
-	log, err := logstore.Open(logstore.Options{Dir: files.Log(), Logger: opts.Logger})
-	if err != nil {
-		return err
-	}
-	err = serve(ctx, snapshot, files, log, opts)
-	return errors.Join(err, log.Close())
+	defer func() { err = errors.Join(err, p.close()) }()
+	return p.run(ctx)
 }
 
-var errNoListener = errors.New("the configuration has no listener: set deviceconfig/setting/proxy/forward or inbound")
-
-// firstLogin is how long a start waits for the HSM, so that the first clients
-// find it there. A gateway whose HSM is away starts all the same.
-const firstLogin = 3 * time.Second
-
-// serve makes the data plane of a snapshot and runs it until ctx is done.
-func serve(ctx context.Context, s *config.Snapshot, files Files, log *logstore.Store, opts Options) error {
-	p, err := plane.New(plane.Options{
-		OpenHSM: func(server *config.HSMServer) (keys.Link, error) {
-			c, err := link(server, files, opts.Version, opts.Logger)
-			if err != nil {
-				return nil, err
-			}
-			return keys.Network(c), nil
-		},
-		Sink: log, Logger: opts.Logger, Listen: opts.Listen,
-	})
+// run serves.
+func (p *parts) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	identity := &webIdentity{store: p.certificates, logger: p.opts.Logger}
+	listeners := newListeners(ctx, p.opts.Logger)
+	m, err := p.manager(identity, listeners)
 	if err != nil {
 		return err
 	}
-	next, err := p.Prepare(s)
+	if err := p.serveManagement(m, identity, listeners); err != nil {
+		return err
+	}
+	if err := firstAdministrator(ctx, m, p.files, func(text string) { p.opts.say("%s", text) }); err != nil {
+		return err
+	}
+	console, err := listenConsole(p.files.Console())
 	if err != nil {
-		return errors.Join(err, p.Close())
+		return err
 	}
-	next.Apply()
-	if s.HSM != nil {
-		first, cancel := context.WithTimeout(ctx, firstLogin)
-		defer cancel()
-		if err := p.HSM().Ready(first); err != nil && ctx.Err() == nil {
-			opts.Logger.Warn("starting without the HSM: what needs a key fails until it is there", "cause", err)
-		}
+	if err := m.Start(ctx); err != nil {
+		// Nobody can come in by an account; the console can make one.
+		p.opts.Logger.Error("starting", "err", err)
 	}
-	addresses := p.Addresses()
-	opts.Logger.Info("gateway ready", "version", opts.Version, "listen", addresses)
-	if opts.Ready != nil {
-		opts.Ready(addresses)
-	}
+	p.waitForHSM(ctx, m.Snapshot())
+
+	group.Go(func() error { return p.plane.Run(ctx) })
+	group.Go(func() error { return m.Run(ctx) })
+	group.Go(func() error {
+		return serveConsole(ctx, console, m, &backupSource{p, m}, p.opts.Logger)
+	})
+	p.tellReady(listeners)
 	started := time.Now()
-	err = p.Run(ctx)
-	opts.Logger.Info("gateway stopped", "after", time.Since(started).Round(time.Second))
+	err = group.Wait()
+	listeners.wait()
+	p.opts.Logger.Info("gateway stopped", "after", time.Since(started).Round(time.Second))
 	return err
+}
+
+// serveManagement says what the management's listeners serve.
+func (p *parts) serveManagement(m *mgmt.Manager, identity *webIdentity, l *listeners) (err error) {
+	device := p.vault.Device()
+	if identity.own, err = loadWebCertificate(p.files, device, m.Hostname()); err != nil {
+		return err
+	}
+	hostKeys, err := loadHostKeys(p.files, device)
+	if err != nil {
+		return err
+	}
+	shell, err := sshServer(m, hostKeys, p.opts.Version, p.opts.Logger)
+	if err != nil {
+		return err
+	}
+	l.services = []service{httpsServer(m, identity, p.opts.Logger), shell, metricsServer(m, p.figures, p.opts.Logger)}
+	return nil
+}
+
+func (p *parts) tellReady(l *listeners) {
+	open := l.addresses()
+	addresses := Addresses{Plane: p.plane.Addresses(), HTTPS: open[httpsService], SSH: open[sshService], Metrics: open[metricsService]}
+	p.opts.Logger.Info("gateway ready", "version", p.opts.Version, "listen", addresses.Plane,
+		"https", addresses.HTTPS, "ssh", addresses.SSH, "metrics", addresses.Metrics)
+	if p.opts.Ready != nil {
+		p.opts.Ready(addresses)
+	}
 }

@@ -34,5 +34,43 @@ func (f Files) ServerCertificate(server string) string {
 func (f Files) Partition() string { return filepath.Join(f.HSM(), "partition") }
 func (f Files) Password() string  { return filepath.Join(f.HSM(), "password") }
 
-// Log is the directory of the flow records.
+// Log is the directory of the logs.
 func (f Files) Log() string { return filepath.Join(f.dir, "log") }
+
+// Vault holds the keys that the gateway's secrets are sealed under.
+func (f Files) Vault() string { return filepath.Join(f.dir, "vault") }
+
+// Revisions are the configuration over time: candidate, running, versions.
+func (f Files) Revisions() string { return filepath.Join(f.dir, "revisions") }
+
+// Imported is the configuration file after the first start took it over.
+func (f Files) Imported() string { return f.Config() + ".imported" }
+
+// Jobs is the table of long operations.
+func (f Files) Jobs() string { return filepath.Join(f.dir, "jobs.json") }
+
+// Guard holds lock-outs and the hashes of API keys.
+func (f Files) Guard() string { return filepath.Join(f.dir, "guard") }
+
+// Management holds what the management proves itself by.
+func (f Files) Management() string { return filepath.Join(f.dir, "management") }
+
+// WebKey is the certificate that the gateway makes for the HTTPS listener, with
+// its key, sealed; WebCertificate is a copy of the certificate, for clients.
+func (f Files) WebKey() string         { return filepath.Join(f.Management(), "web.key") }
+func (f Files) WebCertificate() string { return filepath.Join(f.Management(), "web.pem") }
+
+// Serial is the gateway's serial number.
+func (f Files) Serial() string { return filepath.Join(f.dir, "serial") }
+
+// FirstHash is the hash of the password that the first administrator is to
+// have, where somebody has chosen it; FirstPassword is the password that the
+// first start made up otherwise (mode 0600).
+func (f Files) FirstHash() string     { return filepath.Join(f.dir, "first-admin.hash") }
+func (f Files) FirstPassword() string { return filepath.Join(f.dir, "first-admin-password") }
+
+// Console is the socket for what is done on the machine itself.
+func (f Files) Console() string { return filepath.Join(f.dir, "console.sock") }
+
+// Lock keeps a second gateway away.
+func (f Files) Lock() string { return filepath.Join(f.dir, "lock") }

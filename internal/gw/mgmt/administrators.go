@@ -129,12 +129,13 @@ func (m *Manager) installAccount(ctx context.Context, meta revision.Meta, root *
 	if _, err := m.parts.Revisions.Commit(ctx, meta, root, confirmBy); err != nil {
 		return coded(err)
 	}
-	if m.Trouble() != nil {
-		return m.applyManagement(root)
-	}
 	snapshot, _, err := config.Compile(root, m.now())
 	if err != nil {
-		return coded(err)
+		if snapshot, err = m.least(root); err != nil {
+			return err
+		}
+		m.useAccounts(snapshot)
+		return nil
 	}
 	m.useAccounts(snapshot)
 	m.mu.Lock()

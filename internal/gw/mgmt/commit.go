@@ -50,7 +50,7 @@ func (m *Manager) Commit(ctx context.Context, c Caller, req CommitRequest) (int,
 	m.editing.Unlock()
 	running, _ := m.parts.Revisions.Running()
 	_, pending := m.parts.Revisions.Pending()
-	if !req.Force && !pending && config.Equal(running, root) {
+	if !req.Force && !pending && m.Trouble() == nil && config.Equal(running, root) {
 		return 0, ErrNoChanges
 	}
 	id, err := m.parts.Jobs.Start(jobs.Spec{

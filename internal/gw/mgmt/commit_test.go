@@ -123,6 +123,8 @@ func (g *gate) Prepare(*config.Snapshot) (Prepared, error) {
 	return nothing{}, nil
 }
 
+func (g *gate) Begin(*config.Snapshot) error { return nil }
+
 type nothing struct{}
 
 func (nothing) Apply()   {}

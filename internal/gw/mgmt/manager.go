@@ -24,6 +24,9 @@ type Follower interface {
 	// Prepare makes everything that the snapshot asks for, without touching
 	// what is in use.
 	Prepare(s *config.Snapshot) (Prepared, error)
+	// Begin does as much of what the snapshot asks for as can be done, at the
+	// start. Its error says what cannot.
+	Begin(s *config.Snapshot) error
 }
 
 // Prepared is what a Follower has made: one of its methods is called, once.
@@ -74,7 +77,7 @@ type Manager struct {
 	committing sync.Mutex
 
 	mu       sync.Mutex
-	snapshot *config.Snapshot // that is applied; nil where none could be
+	snapshot *config.Snapshot // of the running configuration; nil where there can be none
 	trouble  error            // why the running configuration is not applied
 	authors  map[string]bool  // who changed the candidate since the last commit
 	rearm    chan struct{}    // wakes Run when the time to confirm changed
@@ -99,22 +102,62 @@ func New(parts Parts) (*Manager, error) {
 	}, nil
 }
 
-// Start applies the running configuration. Where that fails, the gateway runs
-// without it: the cause is logged and shown, and administrators can come in
-// and mend it; only an administrator's account that cannot be read is an error.
+// Start applies the running configuration. What of it cannot be used is logged
+// and shown (Trouble), and the gateway runs without: administrators can come in
+// and mend it. The error is that not even their accounts can be read.
 func (m *Manager) Start(ctx context.Context) error {
-	root, _ := m.parts.Revisions.Running()
 	m.findAuthors(ctx)
 	m.committing.Lock()
 	defer m.committing.Unlock()
-	err := m.apply(root)
+	root, _ := m.parts.Revisions.Running()
+	snapshot, err := m.compile(root, new(jobs.Report))
 	if err == nil {
-		return nil
+		err = m.startPlane(snapshot)
+		m.useSettings(snapshot)
 	}
-	m.setTrouble(err)
-	m.event(logstore.Critical, "general", "degraded", "configuration", "the running configuration cannot be used: "+err.Error())
-	m.log.Error("the running configuration cannot be used; the management works, so that it can be mended", "cause", err)
-	return m.applyManagement(root)
+	if err != nil {
+		m.setTrouble(err)
+		m.event(logstore.Critical, "general", "degraded", "configuration", "the running configuration is not in use: "+oneLine(err.Error()))
+		m.log.Error("the running configuration is not in use; the management works, so that it can be mended", "cause", err)
+	}
+	if snapshot == nil {
+		if snapshot, err = m.least(root); err != nil {
+			return err
+		}
+		m.useAccounts(snapshot)
+	}
+	for _, f := range m.parts.Followers {
+		if err := f.Begin(snapshot); err != nil {
+			m.event(logstore.Critical, "general", "degraded", "management", oneLine(err.Error()))
+			m.log.Error("a part of the management cannot be used", "cause", err)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) startPlane(s *config.Snapshot) error {
+	next, err := m.parts.Plane.Prepare(s)
+	if err != nil {
+		return err
+	}
+	next.Apply()
+	return nil
+}
+
+// retry applies a running configuration that could not be used at the start:
+// the cause may be gone, a port that was taken.
+func (m *Manager) retry() {
+	if m.Trouble() == nil {
+		return
+	}
+	m.committing.Lock()
+	defer m.committing.Unlock()
+	root, _ := m.parts.Revisions.Running()
+	if err := m.apply(root); err != nil {
+		m.setTrouble(err)
+		return
+	}
+	m.event(logstore.Informational, "general", "in-use", "configuration", "the running configuration is in use now")
 }
 
 // Trouble is why the running configuration is not in use; nil where it is.
@@ -124,7 +167,8 @@ func (m *Manager) Trouble() error {
 	return m.trouble
 }
 
-// Snapshot is the configuration in use; nil where it could not be applied.
+// Snapshot is the running configuration, in use or not (Trouble); nil where it
+// is not even one that could be.
 func (m *Manager) Snapshot() *config.Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()

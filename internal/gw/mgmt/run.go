@@ -76,6 +76,7 @@ func (m *Manager) wake() {
 }
 
 func (m *Manager) watch(now time.Time) {
+	m.retry()
 	m.watchMasterKey(now)
 	m.watchCertificates(now)
 }

@@ -24,39 +24,31 @@ func (m *Manager) apply(root *config.Node) error {
 	return nil
 }
 
-// applyManagement makes no more follow a running configuration than what
-// somebody needs to come in and mend it: accounts, and where the management
-// listens; the defaults, where not even that can be used.
-func (m *Manager) applyManagement(root *config.Node) error {
-	least := &config.Node{Name: root.Name}
+// least makes a snapshot of no more of a configuration than what somebody needs
+// to come in and mend it: accounts, and where the management listens, by default
+// where not even that can be used.
+func (m *Manager) least(root *config.Node) (*config.Snapshot, error) {
+	least := config.Default()
 	for _, path := range []string{adminsPath, config.DevicePath + "/deviceconfig/setting/management"} {
-		if there := part(root, path); there != nil {
-			with, err := config.Apply(least, config.Edit{Op: config.OpEdit, Path: path, Elements: []*config.Node{there}})
-			if err != nil {
-				m.log.Error("a part of the running configuration cannot be used", "path", path, "cause", err)
-				continue
-			}
-			least = with
+		there := part(root, path)
+		if there == nil {
+			continue
 		}
+		with, err := config.Apply(least, config.Edit{Op: config.OpEdit, Path: path, Elements: []*config.Node{there}})
+		if err == nil {
+			_, _, err = config.Compile(with, m.now())
+		}
+		if err != nil {
+			m.log.Error("a part of the running configuration cannot be used", "path", path, "cause", err)
+			continue
+		}
+		least = with
 	}
 	snapshot, _, err := config.Compile(least, m.now())
 	if err != nil {
-		return fmt.Errorf("the accounts of the running configuration cannot be used: %w; `moongate admin reset NAME` at the console makes one", err)
+		return nil, fmt.Errorf("the running configuration cannot be used: %w", err)
 	}
-	var followers []Prepared
-	for _, f := range m.parts.Followers {
-		p, err := f.Prepare(snapshot)
-		if err != nil {
-			m.log.Error("the management's settings cannot be used", "cause", err)
-			continue
-		}
-		followers = append(followers, p)
-	}
-	m.useAccounts(snapshot)
-	for _, f := range followers {
-		f.Apply()
-	}
-	return nil
+	return snapshot, nil
 }
 
 // useSettings makes the management itself follow a snapshot.
@@ -83,7 +75,7 @@ const defaultIdle = 15 * time.Minute
 func (m *Manager) setTrouble(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.snapshot, m.trouble = nil, err
+	m.trouble = err
 }
 
 // useAccounts lets the accounts of a snapshot in, and nobody else. Locks of
