@@ -36,7 +36,7 @@ func message(format string, args ...any) *Result {
 func pairs(elements ...*Element) string {
 	var b strings.Builder
 	for _, e := range elements {
-		b.WriteString(e.Name + ": " + e.Text + "\n")
+		b.WriteString(strings.TrimRight(e.Name+": "+e.Text, " ") + "\n")
 	}
 	return b.String()
 }
