@@ -51,9 +51,16 @@ func appendUntilKilled(dir, archive string) error {
 				name := fmt.Sprintf("%d-%d-%d", os.Getpid(), g, i)
 				ev := Event{Kind: Change, Action: "key.generate", Client: name, Outcome: OK}
 				var err error
-				if i%3 == 0 {
+				switch i % 4 {
+				case 0:
 					err = l.Append(ev)
-				} else {
+				case 1:
+					var noted Receipt
+					ev.Kind = Use
+					if noted, err = l.Note(ev); err == nil {
+						err = noted.Written()
+					}
+				default:
 					err = l.AppendDurable(context.Background(), ev)
 				}
 				if err != nil {

@@ -159,7 +159,7 @@ func (l *Log) Append(ev Event) error {
 	if err != nil && ev.Kind == Use && l.countUse(ev.Action, err) {
 		return nil
 	}
-	return err
+	return l.refusing(err)
 }
 
 // AppendDurable records ev as Append does and returns when it is fsynced;
@@ -171,10 +171,21 @@ func (l *Log) AppendDurable(ctx context.Context, ev Event) error {
 		return err
 	}
 	t, err := l.append(&ev)
-	if err != nil {
-		return err
+	if err == nil {
+		err = l.waitSynced(ctx, t)
 	}
-	return l.waitSynced(ctx, t)
+	return l.refusing(err)
+}
+
+// refusing counts a call that fails because nothing can be recorded, and
+// returns its error.
+func (l *Log) refusing(err error) error {
+	if broken := (*WriteError)(nil); errors.As(err, &broken) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.refused++
+	}
+	return err
 }
 
 // fail stops recording, with the error that it returns.

@@ -61,6 +61,7 @@ func (l *Log) turnAway() {
 	b := l.batch
 	l.batch = l.newBatch()
 	l.endBatch(b, l.failed)
+	l.next = l.tree.n // what was turned away has no number
 	if l.waiters != nil {
 		l.waiters.err = l.failed
 		close(l.waiters.done)

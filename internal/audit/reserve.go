@@ -9,17 +9,18 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// The reservation is written so far ahead of the log's end that it is seldom
-// written again within the second: the price is two fsyncs each time, the gain
+// The reservation is written so far ahead of the log's end that it lasts for
+// some seconds, over which a disk that is slow to fsync holds nobody up; the gain
 // of a short one is a close estimate of what a crash took.
 const (
 	minReserve     = 256 // records
 	maxReserve     = 1 << 20
-	reserveTooSoon = time.Second / 2
-	reserveTooLate = 10 * time.Second
+	reserveTooSoon = 2 * time.Second
+	reserveTooLate = 20 * time.Second
 )
 
 // A reservation keeps a number ahead of the log's end on disk, so that after a
@@ -28,8 +29,12 @@ type reservation struct {
 	path string
 	disk disk
 
+	// limit is on disk: no record at or above it was ever written. It is
+	// changed under mu, and read without: nobody waits for the disk who has
+	// room.
+	limit atomic.Int64
+
 	mu      sync.Mutex
-	limit   int64 // on disk: no record at or above it was ever written
 	block   int64 // how far ahead of the end to reserve, adapted to the traffic
 	written time.Time
 }
@@ -37,9 +42,12 @@ type reservation struct {
 // cover makes the reservation reach end, the number of records after a write
 // that is about to happen. It seldom has anything to do: prepare was there.
 func (r *reservation) cover(end int64) error {
+	if end <= r.limit.Load() {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if end <= r.limit {
+	if end <= r.limit.Load() {
 		return nil
 	}
 	return r.advance(end)
@@ -50,7 +58,7 @@ func (r *reservation) cover(end int64) error {
 func (r *reservation) prepare(end int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.limit-end >= r.block/2 {
+	if r.limit.Load()-end >= r.block/2 {
 		return nil
 	}
 	return r.advance(end)
@@ -80,7 +88,8 @@ func (r *reservation) write(limit int64) error {
 	if err := r.disk.writeFile(r.path, fmt.Appendf(nil, "%d\n", limit), 0o600); err != nil {
 		return fmt.Errorf("reserving audit records: %w", err)
 	}
-	r.limit, r.written = limit, time.Now()
+	r.limit.Store(limit)
+	r.written = time.Now()
 	return nil
 }
 

@@ -51,7 +51,7 @@ func (l *Log) Note(ev Event) (Receipt, error) {
 	if err != nil && l.countUse(ev.Action, err) {
 		err = nil
 	}
-	return Receipt{}, err
+	return Receipt{}, l.refusing(err)
 }
 
 func (l *Log) append(ev *Event) (ticket, error) {
@@ -76,7 +76,6 @@ func (l *Log) add(ev *Event, note bool) (*batch, ticket, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.usable(); err != nil {
-		l.refused++
 		return nil, ticket{}, err
 	}
 	b, t := l.batch, ticket{seq: l.next, epoch: l.epoch, strict: l.policy.Strict}
@@ -151,11 +150,15 @@ func (l *Log) newBatch() *batch {
 // caller holds writing and mu.
 func (l *Log) endBatch(b *batch, err error) {
 	b.err, b.noteErr = err, err
-	if err != nil && l.policy.OnFull == Count {
+	switch {
+	case err == nil:
+	case l.policy.OnFull == Count:
 		b.noteErr = nil
 		for _, action := range b.noted {
 			l.tally.count(action, l.now())
 		}
+	default:
+		l.refused += int64(len(b.noted))
 	}
 	if cap(b.lines) <= maxSpare {
 		l.spare = spare{b.lines[:0], b.noted[:0]}

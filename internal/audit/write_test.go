@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -165,6 +166,14 @@ func TestNotesOfAFullDisk(t *testing.T) {
 				d.heal()
 				for l.Err() != nil {
 					time.Sleep(time.Millisecond)
+				}
+				events := readAll(t, l.dir, 0)
+				resumed, want := events[len(events)-1], map[OnFull]int{Stop: 4, Count: 0}[policy]
+				if !asked {
+					want++ // the other one
+				}
+				if text := fmt.Sprintf("calls refused meanwhile: %d", want); !strings.HasSuffix(resumed.Detail, text) {
+					t.Errorf("%q does not end with %q", resumed.Detail, text)
 				}
 				for _, r := range receipts {
 					checkNote(t, policy, r.Written()) // and not of the log that is well again
