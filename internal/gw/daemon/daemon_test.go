@@ -296,7 +296,7 @@ func TestDegraded(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	defer taken.Close()
+	t.Cleanup(func() { taken.Close() })
 	unpinned := gateway(t, freePort(t), nil)
 	must(t, os.Remove(In(unpinned).ServerCertificate("away")))
 	for name, test := range map[string]struct{ dir, says string }{

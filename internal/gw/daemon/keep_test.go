@@ -70,7 +70,7 @@ func TestBackup(t *testing.T) {
 		}
 		restored.stop()
 		reader := logstore.OpenReader(In(dir).Log())
-		list, err := reader.Query(t.Context(), logstore.Query{Log: logstore.Config, Filter: "( cmd contains 'admin reset' )"})
+		list, err := reader.Query(t.Context(), logstore.Query{Log: logstore.Config, Filter: "( admin eq console )"})
 		if err != nil || len(list) != 1 {
 			t.Errorf("%s: the configuration log has %d entries of the first start, %v", name, len(list), err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -69,6 +70,9 @@ func openParts(opts Options) (p *parts, err error) {
 	if missing != nil {
 		opts.say("master key made: %s opens every secret of the configuration; keep it, and a backup (`moongate backup`), safe", p.vault.MasterKeyFile())
 	}
+	if err := checkImport(p.files, opts); err != nil {
+		return p, err
+	}
 	if p.revisions, err = revision.Open(revision.Options{Dir: p.files.Revisions(), Import: p.files.Config(), Logger: opts.Logger}); err != nil {
 		return p, err
 	}
@@ -107,6 +111,22 @@ func (p *parts) makePlane() (err error) {
 	})
 	if err == nil {
 		p.onClose(p.plane.Close)
+	}
+	return err
+}
+
+// checkImport refuses a configuration file that the first start would take over
+// and that says what no gateway can do: everything that is wrong, with its line.
+func checkImport(files Files, opts Options) error {
+	if _, _, err := revision.ReadRunning(files.Revisions()); !errors.Is(err, revision.ErrNoValue) && !errors.Is(err, fs.ErrNotExist) {
+		return nil // there is one already, or revision.Open says what is wrong
+	}
+	if _, err := os.Stat(files.Config()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	_, warnings, err := config.Load(files.Config())
+	for _, w := range warnings {
+		opts.Logger.Warn("configuration", "warning", w.String())
 	}
 	return err
 }

@@ -155,7 +155,9 @@ func (m *Manager) FirstAdministrator(ctx context.Context, name, hash string) (bo
 	if err != nil {
 		return false, err
 	}
-	if err := m.resetAdministrator(ctx, name, edit, true); err != nil {
+	err = m.resetAdministrator(ctx, name, edit, true)
+	m.record(AtConsole(), "first administrator", userPath(name), "", "", resultOf(err))
+	if err != nil {
 		return false, err
 	}
 	m.event(logstore.Informational, "auth", "first-administrator", name, "the first administrator, "+name+", was made")
