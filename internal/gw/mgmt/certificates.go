@@ -9,6 +9,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/keyfile"
@@ -129,7 +130,7 @@ func (m *Manager) certificateEdits(ctx context.Context, c Caller, command, name 
 		root, _ := m.parts.Revisions.Candidate()
 		var edits []config.Edit
 		if edits, err = make(work, root); err == nil {
-			err = m.change(ctx, c, command, edits)
+			err = m.change(ctx, c, command, root, edits)
 		}
 	}
 	if err != nil {
@@ -309,4 +310,14 @@ func (m *Manager) checkKeys(s *config.Snapshot) error {
 	ctx, cancel := context.WithTimeout(context.Background(), keyWork)
 	defer cancel()
 	return store.CheckSoftware(ctx)
+}
+
+// warnOfKeys warns of private keys on the HSM that are not there, or do not
+// work. They keep nobody from a commit: the HSM may be away.
+func (m *Manager) warnOfKeys(root *config.Node, r *jobs.Report) {
+	ctx, cancel := context.WithTimeout(context.Background(), stateWork)
+	defer cancel()
+	for _, err := range m.editor.CheckOnHSM(ctx, root) {
+		r.Warning(err.Error())
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"moongate/internal/gw/admin"
+	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/revision"
 )
@@ -22,7 +23,7 @@ func (m *Manager) Change(ctx context.Context, c Caller, edits ...config.Edit) er
 		m.record(c, string(edits[0].Op), edits[0].Path, "", "", failed(err))
 		return err
 	}
-	err := m.change(ctx, c, "", edits)
+	err := m.change(ctx, c, "", nil, edits)
 	if err != nil {
 		at := edits[0]
 		if e, coded := errors.AsType[*Error](err); coded && e.Edit > 0 {
@@ -36,13 +37,18 @@ func (m *Manager) Change(ctx context.Context, c Caller, edits ...config.Edit) er
 // change checks edits against the candidate, one after the other, and then
 // stores them all. What is checked is what is stored: m.editing is held. command
 // is what the log calls it, each edit's own word where it is "".
-func (m *Manager) change(ctx context.Context, c Caller, command string, edits []config.Edit) error {
+// Where the edits were made from a candidate, its certificates must still be what
+// they were.
+func (m *Manager) change(ctx context.Context, c Caller, command string, from *config.Node, edits []config.Edit) error {
 	m.editing.Lock()
 	defer m.editing.Unlock()
 	if err := m.free(revision.LockConfig, c); err != nil {
 		return err
 	}
 	before, rev := m.parts.Revisions.Candidate()
+	if from != nil && !config.Equal(part(from, certstore.ListPath), part(before, certstore.ListPath)) {
+		return refuse(CodeNotPossible, "somebody else changed the certificates meanwhile: try again")
+	}
 	trees := []*config.Node{before} // before the first edit, after each
 	sealed := make([]config.Edit, len(edits))
 	for i, e := range edits {

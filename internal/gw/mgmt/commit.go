@@ -174,6 +174,8 @@ func (m *Manager) prepare(root *config.Node, r *jobs.Report) (*next, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Progress(20)
+	m.warnOfKeys(root, r)
 	r.Progress(30)
 	n := &next{m: m, snapshot: snapshot}
 	r.Detail("Preparing the data plane")

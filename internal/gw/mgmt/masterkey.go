@@ -18,8 +18,9 @@ func (m *Manager) MasterKey(ctx context.Context, c Caller) (vault.Properties, er
 	return m.parts.Vault.Properties(), nil
 }
 
-// ChangeMasterKey seals the data keys under another master key. Every secret
-// stays readable. The caller clears the keys afterwards.
+// ChangeMasterKey seals the data keys under another master key, and has a job
+// seal the secrets under a new data key. Every secret stays readable. The caller
+// clears the keys afterwards.
 func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Change) error {
 	if err := m.allow(c, admin.OpMasterKey, ""); err != nil {
 		return err
@@ -36,6 +37,9 @@ func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Ch
 	m.mu.Lock()
 	m.told.masterKey = time.Time{}
 	m.mu.Unlock()
+	if err := m.startRenewal(c); err != nil {
+		m.log.Error("the master key was changed; the secrets stay sealed under the old data keys", "err", err)
+	}
 	return nil
 }
 

@@ -121,6 +121,9 @@ func (w *world) open(followers ...Follower) {
 	})
 }
 
+// revisionMeta is of a commit that no Manager made.
+var revisionMeta = revision.Meta{Admin: "test"}
+
 // restart closes the parts and opens them again.
 func (w *world) restart() {
 	w.t.Helper()
