@@ -58,13 +58,19 @@ func verifyProof(argv []string) int {
 // subject parses a command line of what is checked, first, and by which key.
 func subject(flags *flag.FlagSet, argv []string, what string) (path, verifier string, err error) {
 	key := flags.String("key", "", "file with the log's public key, audit.pub, from a place the HSM's host cannot write")
-	if len(argv) == 0 || strings.HasPrefix(argv[0], "-") {
-		return "", "", fmt.Errorf("%s: name %s first", flags.Name(), what)
+	// Before the flags, after them, or between them.
+	for flags.Parse(argv); flags.NArg() > 0; flags.Parse(argv) {
+		if path != "" {
+			return "", "", fmt.Errorf("%s: %q: %s was named before: %s", flags.Name(), flags.Arg(0), what, path)
+		}
+		path, argv = flags.Arg(0), flags.Args()[1:]
 	}
-	flags.Parse(argv[1:])
-	if *key == "" {
+	switch {
+	case path == "":
+		return "", "", fmt.Errorf("%s: name %s", flags.Name(), what)
+	case *key == "":
 		return "", "", errors.New(flags.Name() + ": -key FILE is missing")
 	}
 	raw, err := os.ReadFile(*key)
-	return argv[0], strings.TrimSpace(string(raw)), err
+	return path, strings.TrimSpace(string(raw)), err
 }

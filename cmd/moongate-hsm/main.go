@@ -73,7 +73,7 @@ func run(argv []string) int {
 		return 0
 	}
 	if argv[0] == "audit" && len(argv) > 1 {
-		switch offline := len(argv) > 2 && !strings.HasPrefix(argv[2], "-"); {
+		switch offline := len(argv) > 2 && argv[2] != "-json"; {
 		case argv[1] == "verify-copy", argv[1] == "verify" && offline:
 			return verifyCopy(argv[2:])
 		case argv[1] == "verify-proof":

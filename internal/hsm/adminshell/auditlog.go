@@ -180,19 +180,15 @@ func (s *Shell) auditProve(ctx context.Context, a args) error {
 // that it found something.
 func PrintReport(w io.Writer, r audit.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "Records:\t%d\n", r.Records)
+	fmt.Fprintf(t, "Records:\t%d in %d files\n", r.Records, r.Segments)
 	if r.Archived > 0 {
-		fmt.Fprintf(t, "Archived, not looked at:\t%d\n", r.Archived)
+		fmt.Fprintf(t, "Archived before these, not looked at:\t%d records; name their directory with -archive to verify them, too\n", r.Archived)
 	}
 	fmt.Fprintf(t, "Covered by signed checkpoints:\t%d\n", r.Signed)
 	fmt.Fprintf(t, "Checkpoints:\t%d\n", r.Checkpoints)
-	fmt.Fprintf(t, "Unclean stops:\t%d\n", r.Recoveries)
-	if r.Gaps > 0 {
-		fmt.Fprintf(t, "Failed writes that may have taken records:\t%d\n", r.Gaps)
-	}
-	if r.Uncounted > 0 {
-		fmt.Fprintf(t, "Times that key uses went on without a record:\t%d\n", r.Uncounted)
-	}
+	fmt.Fprintf(t, "Unclean stops:\t%d%s\n", r.Recoveries, see(r.Recoveries, "log.recovered"))
+	fmt.Fprintf(t, "Failed writes that may have taken records:\t%d%s\n", r.Gaps, see(r.Gaps, "log.gap"))
+	fmt.Fprintf(t, "Times that key uses went on without a record:\t%d%s\n", r.Uncounted, see(r.Uncounted, "log.uncounted"))
 	fmt.Fprintf(t, "Latest root:\t%v\n", r.Latest.Hash)
 	if err := t.Flush(); err != nil {
 		return err
@@ -203,11 +199,22 @@ func PrintReport(w io.Writer, r audit.Report) error {
 	for _, finding := range r.Findings {
 		fmt.Fprintf(w, "FOUND: %v\n", finding)
 	}
+	if r.Omitted > 0 {
+		fmt.Fprintf(w, "FOUND: %d more, which are not listed\n", r.Omitted)
+	}
 	if err := reported(r); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, "The audit log is whole.")
 	return nil
+}
+
+// see says which records tell more, where there are any.
+func see(n int64, action string) string {
+	if n == 0 {
+		return ""
+	}
+	return "; see the records " + action
 }
 
 func reported(r audit.Report) error {

@@ -65,7 +65,7 @@ const actionLogin = "ssh.login"
 // gate lets accounts in, and records it.
 type gate struct {
 	appliance *Appliance
-	refusals  refusals
+	refusals  audit.Refusals
 }
 
 // Password implements sshd.Authenticator.
@@ -129,7 +129,7 @@ func (g *gate) admit(ctx context.Context, at sshd.Attempt, account users.Account
 // refused records that somebody was not let in. It is not fsynced: the answer
 // is the same.
 func (g *gate) refused(at sshd.Attempt, how string, refusal error) {
-	note, recorded := g.refusals.admit(time.Now())
+	note, recorded := g.refusals.Admit(time.Now())
 	if !recorded {
 		return
 	}

@@ -26,7 +26,7 @@ func (h *HSM) Attach(ctx context.Context, fingerprint string, remote netip.AddrP
 	if err == nil {
 		return a, nil
 	}
-	if note, recorded := h.strangers.admit(h.now()); recorded {
+	if note, recorded := h.strangers.Admit(h.now()); recorded {
 		if jerr := h.recordRefusal("client.attach", fingerprint, remote.String(), note, err); jerr != nil {
 			return nil, jerr
 		}

@@ -96,7 +96,9 @@ type HSM struct {
 	// zeroizing is held while an HSM is made or destroyed. It is taken before mu.
 	zeroizing sync.Mutex
 
-	strangers strangers
+	// strangers are not registered, or call from another address than they are
+	// registered for.
+	strangers audit.Refusals
 	outsiders outsiders
 
 	// mu guards what follows. Records on disk are changed first, under mu, so

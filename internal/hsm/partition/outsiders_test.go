@@ -3,6 +3,8 @@ package partition
 import (
 	"testing"
 	"time"
+
+	"moongate/internal/audit"
 )
 
 // TestOutsiders: each client has a minute of its own, and what is not recorded
@@ -12,13 +14,13 @@ func TestOutsiders(t *testing.T) {
 	var o outsiders
 	now := time.Now()
 	recorded := 0
-	for range 10 * strangersPerMinute {
+	for range 10 * audit.RefusalsPerMinute {
 		if _, yes := o.admit("c1", now); yes {
 			recorded++
 		}
 	}
-	if recorded != strangersPerMinute {
-		t.Errorf("%d refusals of one client are recorded in a minute, want %d", recorded, strangersPerMinute)
+	if recorded != audit.RefusalsPerMinute {
+		t.Errorf("%d refusals of one client are recorded in a minute, want %d", recorded, audit.RefusalsPerMinute)
 	}
 	if _, yes := o.admit("c2", now); !yes {
 		t.Error("one client's refusals keep another's from being recorded")

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"moongate/internal/audit"
 	"moongate/internal/hsm/object"
 )
 
@@ -23,16 +24,16 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 			}
 		}
 	}
-	knock(10 * strangersPerMinute)
-	if got := len(w.records()) - before; got != strangersPerMinute {
-		t.Errorf("%d refusals in a minute left %d records, want %d", 10*strangersPerMinute, got, strangersPerMinute)
+	knock(10 * audit.RefusalsPerMinute)
+	if got := len(w.records()) - before; got != audit.RefusalsPerMinute {
+		t.Errorf("%d refusals in a minute left %d records, want %d", 10*audit.RefusalsPerMinute, got, audit.RefusalsPerMinute)
 	}
 	if last := w.lastRecord(); !strings.Contains(last.Detail, "more of this minute are counted and not recorded") {
 		t.Errorf("the last record does not say that it is the last: %q", last.Detail)
 	}
 	w.clock.advance(time.Minute)
 	knock(1)
-	if last := w.lastRecord(); !strings.Contains(last.Detail, fmt.Sprintf("; %d refusals before this one are not recorded", 9*strangersPerMinute)) {
+	if last := w.lastRecord(); !strings.Contains(last.Detail, fmt.Sprintf("; %d refusals before this one are not recorded", 9*audit.RefusalsPerMinute)) {
 		t.Errorf("nothing tells how many refusals are missing: %q", last.Detail)
 	}
 	w.session(object.RoleNone) // who is registered is not held up
