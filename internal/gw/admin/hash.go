@@ -35,13 +35,20 @@ func (h hash) String() string {
 }
 
 // Hash makes the hash of a password of MinPassword to MaxPassword bytes, as the
-// configuration holds it.
+// configuration holds it. Each is 64 MiB of work: others wait while
+// checksAtATime are being made, so that whoever may ask for one cannot take the
+// gateway's memory by asking for many.
 func Hash(password []byte) (string, error) { return hashAt(passphrase.Login, password) }
+
+// making holds one for each hash that is being made.
+var making = make(chan struct{}, checksAtATime)
 
 func hashAt(c passphrase.Cost, password []byte) (string, error) {
 	if len(password) < MinPassword || len(password) > MaxPassword {
 		return "", fmt.Errorf("the password has %d bytes; expected %d to %d", len(password), MinPassword, MaxPassword)
 	}
+	making <- struct{}{}
+	defer func() { <-making }()
 	kdf := passphrase.New(c)
 	return hash{kdf, kdf.Derive(password)}.String(), nil
 }
