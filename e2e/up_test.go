@@ -130,6 +130,7 @@ type running struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	curls []string
+	said  []string // every line before `ready`
 	done  chan error
 }
 
@@ -137,7 +138,8 @@ type running struct {
 func startUp(t *testing.T, program, dir string) *running {
 	t.Helper()
 	u := &running{t: t, done: make(chan error, 1)}
-	u.cmd = exec.Command(program, "up", "-data", dir, "-hsm-port", "0", "-hsm-ssh-port", "0", "-hsm-metrics-port", "0", "-proxy-port", "0", "-inbound-port", "0", "-origin-port", "0")
+	u.cmd = exec.Command(program, "up", "-data", dir, "-hsm-port", "0", "-hsm-ssh-port", "0", "-hsm-metrics-port", "0", "-proxy-port", "0", "-inbound-port", "0", "-origin-port", "0",
+		"-web-port", "0", "-ssh-port", "0", "-gateway-metrics-port", "0")
 	var stderr strings.Builder
 	u.cmd.Stderr = &stderr
 	out, err := u.cmd.StdoutPipe()
@@ -161,6 +163,7 @@ func startUp(t *testing.T, program, dir string) *running {
 			if !open {
 				t.Fatalf("`moongate up` ended: %v\n%s", <-u.done, stderr.String())
 			}
+			u.said = append(u.said, line)
 			if strings.HasPrefix(line, "curl ") {
 				u.curls = append(u.curls, line)
 			}
