@@ -37,7 +37,7 @@ func newAPI(ctx context.Context, g *world.Gateway) (*api, error) {
 		return nil, errors.New("the gateway's own certificate is none")
 	}
 	a := &api{url: "https://" + g.Web + "/api/", http: &http.Client{
-		Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}},
+		Timeout: 5 * time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}},
 	}}
 	answer, err := a.ask(ctx, "type", "keygen", "user", "admin", "password", g.Admin)
 	if err != nil {
@@ -96,11 +96,12 @@ func (a *api) ask(ctx context.Context, params ...string) (string, error) {
 	return string(answer), nil
 }
 
-// change is one change of the candidate; action is set or edit.
+// change is one request that changes the candidate; action is set, edit or
+// multi-config, which has its paths in the element.
 func (a *api) change(ctx context.Context, action, xpath, element string) error {
-	_, err := a.ask(ctx, "type", "config", "action", action, "xpath", xpath, "element", element)
+	_, err := a.ask(ctx, "type", "config", "action", action, "xpath", xpath, "element", element, "strict-transactional", "yes")
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", action, xpath, err)
+		return fmt.Errorf("%s: %w", strings.TrimSpace(action+" "+xpath), err)
 	}
 	return nil
 }

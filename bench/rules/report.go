@@ -31,6 +31,7 @@ type figure struct {
 
 var figures = []figure{
 	{"loading the rules, ms", func(m sample) float64 { return m.Load }, "%.1f"},
+	{"the same, one action a rule, ms", func(m sample) float64 { return m.Single }, "%.1f"},
 	{"commit job, ms", func(m sample) float64 { return m.Commit }, "%.0f"},
 	{"changing one rule, ms", func(m sample) float64 { return m.Edit }, "%.1f"},
 	{"its commit job, ms", func(m sample) float64 { return m.Small }, "%.0f"},

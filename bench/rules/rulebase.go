@@ -13,21 +13,13 @@ const rulesPath = config.VsysPath + "/rulebase/decryption/rules"
 // of 5 MiB.
 const maxBatch = 9 << 19 // 4.5 MiB
 
-// rulebase is n rules as batches of elements, in their order. The last rule
+// rulebase is n rules as elements, in their order. The last rule
 // decrypts all; the others match nothing that is measured: each has a source
 // that the client is not in, or a host that is not the origin's, or both, or
 // the client's network with a host that is not the origin's. The generation is
 // in their descriptions, so that one rulebase after another is a change.
 func rulebase(n, generation int) []string {
-	var batches []string
-	var batch strings.Builder
-	add := func(rule string) {
-		if batch.Len()+len(rule) > maxBatch {
-			batches = append(batches, batch.String())
-			batch.Reset()
-		}
-		batch.WriteString(rule)
-	}
+	rules := make([]string, 0, n)
 	for i := range n - 1 {
 		source, host := "any", "any"
 		switch i % 4 {
@@ -40,10 +32,32 @@ func rulebase(n, generation int) []string {
 		case 3:
 			source, host = "127.0.0.0/8", "*.site-"+fmt.Sprint(i)+".example"
 		}
-		add(rule(ruleName(i), source, host, "no-decrypt", generation))
+		rules = append(rules, rule(ruleName(i), source, host, "no-decrypt", generation))
 	}
-	add(rule("forward", "any", "any", "decrypt", generation))
-	return append(batches, batch.String())
+	return append(rules, rule("forward", "any", "any", "decrypt", generation))
+}
+
+// actions are those of a multi-config, one for each rule.
+func actions(rules []string) []string {
+	list := make([]string, len(rules))
+	for i, r := range rules {
+		list[i] = fmt.Sprintf(`<set id="%d" xpath="%s">%s</set>`, i+1, rulesPath, r)
+	}
+	return list
+}
+
+// batches puts pieces together, each whole, as few requests as they fit into.
+func batches(pieces []string) []string {
+	var list []string
+	var batch strings.Builder
+	for _, piece := range pieces {
+		if batch.Len()+len(piece) > maxBatch {
+			list = append(list, batch.String())
+			batch.Reset()
+		}
+		batch.WriteString(piece)
+	}
+	return append(list, batch.String())
 }
 
 func ruleName(i int) string { return fmt.Sprintf("rule %05d", i) }

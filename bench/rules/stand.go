@@ -39,6 +39,7 @@ type stand struct {
 // sample is what one repetition measured; times are in milliseconds.
 type sample struct {
 	Load       float64 `json:"load_ms"`
+	Single     float64 `json:"multi_ms"` // loading by one action a rule
 	Bodies     int     `json:"bodies"`
 	Bytes      int     `json:"bytes"` // of the rules' elements
 	Commit     float64 `json:"commit_ms"`
@@ -101,20 +102,22 @@ func (s *stand) close() error {
 	return s.gateway.Close()
 }
 
-// configure loads all rules in place of those there are, commits, changes one
-// of them, and commits again.
+// configure loads all rules in place of those there are, in two ways, commits,
+// changes one of them, and commits again.
 func (s *stand) configure(ctx context.Context, generation int) (sample, error) {
 	var m sample
-	batches := rulebase(s.rules, generation)
-	m.Bodies = len(batches)
-	for _, batch := range batches {
+	rules := rulebase(s.rules, generation)
+	whole, single := batches(rules), batches(actions(rules))
+	m.Bodies = len(whole)
+	for _, batch := range whole {
 		m.Bytes += len(batch)
 	}
 	steps := []struct {
 		took *float64
 		do   func() error
 	}{
-		{&m.Load, func() error { return s.load(ctx, batches) }},
+		{&m.Single, func() error { return s.multi(ctx, single) }},
+		{&m.Load, func() error { return s.load(ctx, whole) }},
 		{&m.Commit, func() error { return s.api.commit(ctx) }},
 		{&m.Edit, func() error {
 			return s.api.change(ctx, "set", rulePath(s.rules), fmt.Sprintf("<description>changed in generation %d</description>", generation))
@@ -137,6 +140,20 @@ func (s *stand) load(ctx context.Context, batches []string) error {
 	}
 	for _, batch := range batches[1:] {
 		if err := s.api.change(ctx, "set", rulesPath, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// multi loads the rules by one action for each, as programs do that keep a list
+// of rules, into an empty rulebase.
+func (s *stand) multi(ctx context.Context, actions []string) error {
+	if err := s.api.change(ctx, "edit", rulesPath, "<rules/>"); err != nil {
+		return err
+	}
+	for _, batch := range actions {
+		if err := s.api.change(ctx, "multi-config", "", "<multi-configure-request>"+batch+"</multi-configure-request>"); err != nil {
 			return err
 		}
 	}
