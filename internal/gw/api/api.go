@@ -31,9 +31,10 @@ type Options struct {
 
 // Handler serves the paths /api and /api/. It is safe for concurrent use.
 type Handler struct {
-	m     *mgmt.Manager
-	log   *slog.Logger
-	doors *doors
+	m      *mgmt.Manager
+	log    *slog.Logger
+	doors  *doors
+	bodies *bodies
 }
 
 // Paths are those that a Handler is to be mounted on. A redirect from one to
@@ -45,7 +46,7 @@ func New(opts Options) *Handler {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Handler{m: opts.Manager, log: opts.Logger, doors: newDoors(opts.Now)}
+	return &Handler{m: opts.Manager, log: opts.Logger, doors: newDoors(opts.Now), bodies: newBodies()}
 }
 
 // MaxBody bounds a request's body, in bytes.
@@ -58,7 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.send(w, r, failure(mgmt.CodeBadParameter, "there is nothing at this path, expected /api/").as(http.StatusNotFound))
 		return
 	}
-	req, answer := read(w, r)
+	req, answer := h.read(w, r)
 	if answer == nil {
 		answer = h.answer(r.Context(), req)
 	}

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -34,7 +35,7 @@ type request struct {
 func (r *request) get(name string) string { return r.params[name] }
 
 // read takes a request apart; an answer instead says what is wrong with it.
-func read(w http.ResponseWriter, r *http.Request) (*request, *answer) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) (*request, *answer) {
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		w.Header().Set("Allow", "GET, POST")
 		return nil, failure(mgmt.CodeBadParameter, "the method is not GET or POST").as(http.StatusMethodNotAllowed)
@@ -43,6 +44,9 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *answer) {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":
 	default:
+		return nil, failure(mgmt.CodeForbidden, "requests from other sites are refused").as(http.StatusForbidden)
+	}
+	if origin := r.Header.Get("Origin"); origin != "" && !sameOrigin(origin, r.Host) {
 		return nil, failure(mgmt.CodeForbidden, "requests from other sites are refused").as(http.StatusForbidden)
 	}
 	req := &request{from: peer(r), header: r.Header, params: map[string]string{}}
@@ -57,7 +61,16 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *answer) {
 		return req, nil
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+	share := h.bodies.share(req.from)
+	defer share.end()
+	r.Body = &metered{r.Body, share}
 	return req, req.body(r)
+}
+
+// sameOrigin reports whether a page of this gateway's own sent a request.
+func sameOrigin(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Scheme == "https" && u.Host == host
 }
 
 // body adds a form's parameters and the file of a multipart form.
@@ -140,6 +153,11 @@ func (req *request) add(params map[string][]string) *answer {
 
 // unreadable says why a body could not be read. What is in it is not repeated.
 func unreadable(err error) *answer {
+	if errors.Is(err, errCrowded) {
+		a := failure(mgmt.CodeBadParameter, "too many large requests at a time, try again in a moment").as(http.StatusServiceUnavailable)
+		a.retry = 1
+		return a
+	}
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return failure(mgmt.CodeBadParameter, "the body is larger than %d bytes", large.Limit).as(http.StatusRequestEntityTooLarge)

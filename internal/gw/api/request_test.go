@@ -77,11 +77,12 @@ func TestBadRequests(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	f.Add("application/x-www-form-urlencoded", "type=op&cmd=%3Cshow%2F%3E", "key=x")
 	f.Add("multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"type\"\r\n\r\nimport\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\ndata\r\n--x--\r\n", "")
+	h := New(Options{})
 	f.Fuzz(func(t *testing.T, kind, body, query string) {
 		r := httptest.NewRequest(http.MethodPost, "/api/", strings.NewReader(body))
 		r.URL.RawQuery = query
 		r.Header.Set("Content-Type", kind)
-		req, refused := read(httptest.NewRecorder(), r)
+		req, refused := h.read(httptest.NewRecorder(), r)
 		if refused == nil && (len(req.params) > maxParams || len(req.file) > len(body)) {
 			t.Errorf("%d parameters, %d bytes of a file", len(req.params), len(req.file))
 		}
