@@ -168,13 +168,18 @@ func (s *Store) System(e Event) {
 	s.system.put(item{what: &e})
 }
 
-// Config writes a change. It is on the disk when Config returns nil; it waits
-// for that 15 seconds at most.
-func (s *Store) Config(c Change) error {
-	if c.Time.IsZero() {
-		c.Time = time.Now()
+// Config writes changes, in their order. They are on the disk when Config
+// returns nil; it waits for that 15 seconds at most while nothing is written.
+func (s *Store) Config(changes ...Change) error {
+	entries := make([]any, len(changes))
+	for i := range changes {
+		c := changes[i]
+		if c.Time.IsZero() {
+			c.Time = time.Now()
+		}
+		entries[i] = &c
 	}
-	return s.config.durable(&c)
+	return s.config.durable(entries...)
 }
 
 // SetRetention changes what is kept; where that is less, the rest goes in small

@@ -98,18 +98,33 @@ var ErrClosed = errors.New("the log store is closed")
 // patience bounds how long a durable entry waits.
 const patience = 15 * time.Second
 
-// durable writes an entry and waits until it is on the disk.
-func (w *writer) durable(what any) error {
-	it := item{what, make(chan error, 1)}
+// durable writes entries, in their order, and waits until all are on the disk.
+func (w *writer) durable(entries ...any) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	select {
-	case w.queue <- it:
-	case <-w.closing:
-		return ErrClosed
-	case <-timer.C:
-		return fmt.Errorf("writing the %s log: nothing was written for %v", w.name, patience)
+	items := make([]item, len(entries))
+	for i, what := range entries {
+		items[i] = item{what, make(chan error, 1)}
+		timer.Reset(patience) // of each: there may be many
+		select {
+		case w.queue <- items[i]:
+		case <-w.closing:
+			return ErrClosed
+		case <-timer.C:
+			return fmt.Errorf("writing the %s log: nothing was written for %v", w.name, patience)
+		}
 	}
+	for _, it := range items {
+		timer.Reset(patience)
+		if err := w.written(it, timer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// written waits until an entry is on the disk, or for timer.
+func (w *writer) written(it item, timer *time.Timer) error {
 	select {
 	case err := <-it.done:
 		return err

@@ -52,7 +52,7 @@ func (m *Manager) roleOf(c Caller) (admin.Role, bool) {
 func (m *Manager) refused(c Caller, op admin.Operation, object, why string) {
 	text := fmt.Sprintf("%s by %s refused: %s", op, who(c), why)
 	if object != "" {
-		text = fmt.Sprintf("%s of %s by %s refused: %s", op, object, who(c), why)
+		text = fmt.Sprintf("%s of %s by %s refused: %s", op, bounded(object), who(c), why)
 	}
 	m.event(logstore.High, "auth", "operation-refused", c.Name, text)
 }

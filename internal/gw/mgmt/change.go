@@ -10,6 +10,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/revision"
 )
 
@@ -49,31 +50,66 @@ func (m *Manager) change(ctx context.Context, c Caller, command string, from *co
 	if from != nil && !config.Equal(part(from, certstore.ListPath), part(before, certstore.ListPath)) {
 		return refuse(CodeNotPossible, "somebody else changed the certificates meanwhile: try again")
 	}
-	trees := []*config.Node{before} // before the first edit, after each
+	trees := []*config.Node{before} // before the first edit, after each of those that are compared
 	sealed := make([]config.Edit, len(edits))
+	root := before
 	for i, e := range edits {
-		e, err := m.sealed(trees[i], e)
+		e, err := m.sealed(root, e)
 		if err != nil {
 			return numbered(err, i, len(edits))
 		}
-		after, err := config.Apply(trees[i], e)
+		after, err := config.Apply(root, e)
 		if err != nil {
 			return numbered(err, i, len(edits))
 		}
-		if err := m.mayReplace(c, trees[i], after, e.Path); err != nil {
+		if err := m.mayReplace(c, root, after, e.Path); err != nil {
 			return numbered(err, i, len(edits))
 		}
-		sealed[i], trees = e, append(trees, after)
+		sealed[i], root = e, after
+		if len(trees) <= maxCompared {
+			trees = append(trees, after)
+		}
 	}
 	if _, err := m.parts.Revisions.Edit(ctx, rev, sealed...); err != nil {
 		return coded(err)
 	}
 	m.changedBy(c)
-	for i, e := range edits {
-		was, is := beforeAfter(config.Diff(trees[i], trees[i+1]))
-		m.record(c, cmp.Or(command, string(e.Op)), e.Path, was, is, resultDone)
+	records := make([]logstore.Change, len(edits))
+	for i, e := range sealed {
+		was, is := "", ""
+		if i+1 < len(trees) {
+			was, is = beforeAfter(config.Diff(trees[i], trees[i+1]))
+		} else {
+			is = said(e)
+		}
+		records[i] = m.entry(c, cmp.Or(command, string(e.Op)), e.Path, was, is, resultDone)
 	}
+	m.write(records...)
 	return nil
+}
+
+// maxCompared is of how many edits of one change the log has what each changed,
+// before and after; of the others it has what they said. Comparing takes time
+// with the length of a list, and a change of ten thousand rules has as many
+// edits.
+const maxCompared = 100
+
+// said is what an edit asks for, on a line, its secrets masked.
+func said(e config.Edit) string {
+	var parts []string
+	for _, n := range e.Elements {
+		path := e.Path
+		if e.Op == config.OpSet {
+			path = strings.TrimSuffix(path, "/") + "/" + stepOf(n)
+		}
+		parts = append(parts, config.Compact(config.MaskAt(path, n)))
+	}
+	for _, word := range []string{e.NewName, e.Where, e.Dst} {
+		if word != "" {
+			parts = append(parts, word)
+		}
+	}
+	return bounded(strings.Join(parts, " "))
 }
 
 // numbered says in an error which of several edits it is about.

@@ -71,8 +71,15 @@ func (m *Manager) mayCommit(c Caller, req CommitRequest) error {
 	if req.Confirm < 0 || req.Confirm > maxConfirm {
 		return refuse(CodeBadParameter, "commit confirmed: the time to confirm is %v, expected one minute to %v", req.Confirm, maxConfirm)
 	}
+	if len(req.Description) > maxDescription {
+		return refuse(CodeBadParameter, "the commit's description has %d bytes, expected at most %d", len(req.Description), maxDescription)
+	}
 	return m.free(revision.LockCommit, c)
 }
+
+// maxDescription bounds the description of a commit, in bytes: it is kept with
+// each version and job, and written again with each of the next ones.
+const maxDescription = 1024
 
 // takeAuthors is who else changed what is committed.
 func (m *Manager) takeAuthors(_ *config.Node, c Caller) []string {

@@ -12,13 +12,16 @@ import (
 // committing, until Unlock.
 func (m *Manager) Lock(ctx context.Context, c Caller, kind revision.LockKind, comment string) error {
 	err := m.allow(c, admin.OpLock, string(kind))
+	if err == nil && len(comment) > maxDescription {
+		err = refuse(CodeBadParameter, "the lock's comment has %d bytes, expected at most %d", len(comment), maxDescription)
+	}
 	if err == nil {
 		err = m.free(kind, c)
 	}
 	if err == nil {
 		err = coded(m.parts.Revisions.Lock(ctx, kind, c.Name, comment))
 	}
-	m.record(c, "lock", string(kind), "", comment, resultOf(err))
+	m.record(c, "lock", string(kind), "", bounded(comment), resultOf(err))
 	return err
 }
 

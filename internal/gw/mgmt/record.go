@@ -24,17 +24,31 @@ func (m *Manager) event(severity logstore.Severity, kind, id, object, text strin
 }
 
 // record writes what a caller did to the configuration, or failed to do, into
-// the configuration log. A log that cannot be written to (a full disk) does not
-// keep an administrator from mending the gateway: the entry goes to its
-// messages then.
+// the configuration log.
 func (m *Manager) record(c Caller, command, path, before, after, result string) {
-	change := logstore.Change{
-		Time: m.now(), Admin: c.Name, From: fromOf(c), Via: string(c.Via), Command: command, Path: path,
+	m.write(m.entry(c, command, path, before, after, result))
+}
+
+// entry makes an entry of the configuration log. A path may be anything that
+// somebody sent: a long one is cut.
+func (m *Manager) entry(c Caller, command, path, before, after, result string) logstore.Change {
+	return logstore.Change{
+		Time: m.now(), Admin: c.Name, From: fromOf(c), Via: string(c.Via), Command: command, Path: bounded(path),
 		Before: before, After: after, Result: result,
 	}
-	if err := m.parts.Logs.Config(change); err != nil {
-		m.log.Error("the configuration log cannot be written", "err", err, "admin", c.Name, "from", change.From,
-			"via", change.Via, "command", command, "path", path, "before", before, "after", after, "result", result)
+}
+
+// write writes entries together. A log that cannot be written to (a full disk)
+// does not keep an administrator from mending the gateway: the entries go to its
+// messages then.
+func (m *Manager) write(changes ...logstore.Change) {
+	err := m.parts.Logs.Config(changes...)
+	if err == nil {
+		return
+	}
+	for _, change := range changes {
+		m.log.Error("the configuration log cannot be written", "err", err, "admin", change.Admin, "from", change.From,
+			"via", change.Via, "command", change.Command, "path", change.Path, "before", change.Before, "after", change.After, "result", change.Result)
 	}
 }
 
