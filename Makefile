@@ -2,6 +2,7 @@
 # tests install what they need from Debian's packages.
 
 GO      ?= go
+FIPS140 ?= v1.0.0
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
@@ -13,8 +14,9 @@ run: build ## HSM and gateway up, real traffic decrypted with an HSM-held key
 test: test-packages check build ## everything that must pass
 	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -race -timeout 14m ./...
 
-build: ## bin/moongate, bin/moongate-hsm, bin/cmu: static, no cgo
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+build: ## bin/moongate, bin/moongate-hsm, bin/cmu: static, no cgo; the HSM on a frozen cryptographic module
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/moongate ./cmd/cmu
+	CGO_ENABLED=0 GOFIPS140=$(FIPS140) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/moongate-hsm
 
 check: ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }

@@ -45,8 +45,9 @@ var layers = map[string][]string{
 	"internal/hsm/server":    {"internal/hsm/wire", "internal/hsm/object"},
 	// settings is the process's configuration file, and nothing but that.
 	"internal/hsm/settings": {},
-	// doctor looks at what the daemon would use, from outside.
-	"internal/hsm/doctor": {"internal/hsm/daemon", "internal/hsm/settings"},
+	// doctor looks at what the daemon would use, from outside; mech for what is
+	// known of the cryptographic module.
+	"internal/hsm/doctor": {"internal/hsm/daemon", "internal/hsm/settings", "internal/hsm/mech"},
 	// users are the appliance's accounts, which outlive the HSM's own roles;
 	// mech for how a password is derived.
 	"internal/hsm/users": {"internal/hsm/mech", "internal/hsm/object", "internal/durable", "internal/login"},

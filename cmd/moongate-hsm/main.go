@@ -1,3 +1,7 @@
+// A frozen cryptographic module (GOFIPS140, see the Makefile) would be in FIPS
+// 140-3 mode always; here that is the HSM's choice, made by `init -fips`.
+//go:debug fips140=off
+
 // Command moongate-hsm is the network HSM: it makes one, serves one, and
 // administers one on this machine.
 package main

@@ -3,7 +3,6 @@ package doctor
 import (
 	"bytes"
 	"context"
-	"crypto/fips140"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 
+	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/settings"
 )
 
@@ -104,7 +104,8 @@ func clock(context.Context, *patient) []Finding {
 }
 
 func cryptography(context.Context, *patient) []Finding {
-	module := fmt.Sprintf("Go Cryptographic Module %s, FIPS 140-3 mode %v (software, not validated hardware)", fips140.Version(), fips140.Enabled())
+	status := mech.Policy{}.Status()
+	module := fmt.Sprintf("Go Cryptographic Module %s (%s), FIPS 140-3 mode %v (software, not validated hardware)", status.ModuleVersion, status.Module(), status.ModuleEnabled)
 	switch {
 	case runtime.GOARCH == "amd64" && !(cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ), runtime.GOARCH == "arm64" && !cpu.ARM64.HasAES:
 		return one(warn("use another machine, or another CPU model in the hypervisor", "this CPU has no AES instructions: slower, and AES is not constant-time; %s", module))

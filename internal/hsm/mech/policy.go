@@ -30,6 +30,7 @@ package mech
 import (
 	"crypto/fips140"
 	"fmt"
+	"strings"
 
 	"moongate/internal/hsm/object"
 )
@@ -45,12 +46,27 @@ type Policy struct {
 type Status struct {
 	FIPS          bool   // the policy
 	ModuleEnabled bool   // Go's module runs in FIPS 140-3 mode (GODEBUG=fips140=on)
-	ModuleVersion string // "v1.26.0", or "latest" where GOFIPS140 chose no frozen module
+	ModuleVersion string // "v1.0.0-c2097c7c", or "latest" where GOFIPS140 chose no frozen module
 }
 
 // Status returns the policy and the state of Go's cryptographic module.
 func (p Policy) Status() Status {
 	return Status{FIPS: p.FIPS, ModuleEnabled: fips140.Enabled(), ModuleVersion: fips140.Version()}
+}
+
+// Module is what is known of the module's version. What Go says of the frozen
+// ones is from GOROOT/lib/fips140 of Go 1.26.
+func (s Status) Module() string {
+	version, _, _ := strings.Cut(s.ModuleVersion, "-")
+	switch version {
+	case "latest":
+		return "Go's own of this release, no frozen one"
+	case "v1.0.0":
+		return "frozen, listed by Go as certified"
+	case "v1.26.0":
+		return "frozen, listed by Go as in process"
+	}
+	return "frozen"
 }
 
 func (s Status) String() string {
@@ -62,7 +78,7 @@ func (s Status) String() string {
 	if s.ModuleEnabled {
 		module = "in FIPS 140-3 mode"
 	}
-	return fmt.Sprintf("%s (software, not validated hardware); Go Cryptographic Module %s, %s", mode, s.ModuleVersion, module)
+	return fmt.Sprintf("%s (software, not validated hardware); Go Cryptographic Module %s (%s), %s", mode, s.ModuleVersion, s.Module(), module)
 }
 
 func (p Policy) String() string { return p.Status().String() }
@@ -73,7 +89,7 @@ func (p Policy) String() string { return p.Status().String() }
 func (p Policy) Ready() error {
 	if p.FIPS && !fips140.Enabled() {
 		return object.Errorf(object.ErrNotInitialized,
-			"FIPS mode is on and Go's cryptographic module is not in FIPS 140-3 mode; start with GODEBUG=fips140=on, or build with GOFIPS140=v1.26.0")
+			"FIPS mode is on and Go's cryptographic module is not in FIPS 140-3 mode; start with GODEBUG=fips140=on, or run `moongate-hsm`, which does so by itself")
 	}
 	return nil
 }

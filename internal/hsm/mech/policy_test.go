@@ -55,6 +55,13 @@ func TestStatusClaimsNoValidation(t *testing.T) {
 			t.Errorf("status: %s", text)
 		}
 	}
+	for version, want := range map[string]string{
+		"latest": "no frozen one", "v1.0.0": "certified", "v1.0.0-c2097c7c": "certified", "v1.26.0": "in process", "v9.0.0": "frozen",
+	} {
+		if got := (mech.Status{ModuleVersion: version}).Module(); !strings.Contains(got, want) {
+			t.Errorf("module %s: %q does not say %q", version, got, want)
+		}
+	}
 	if err := (mech.Policy{}).Ready(); err != nil {
 		t.Errorf("Ready without FIPS: %v", err)
 	}
