@@ -192,13 +192,13 @@ func (r *running) login(password, command string) (string, error) {
 // pipe logs in over SSH and types lines, without a terminal.
 func (r *running) pipe(lines string) (string, error) {
 	return r.session(r.password(), func(s *ssh.Session) ([]byte, error) {
-		var out bytes.Buffer
-		s.Stdin, s.Stdout, s.Stderr = strings.NewReader(lines), &out, &out
+		var out, stderr bytes.Buffer // the two are written at the same time
+		s.Stdin, s.Stdout, s.Stderr = strings.NewReader(lines), &out, &stderr
 		if err := s.Shell(); err != nil {
 			return nil, err
 		}
 		err := s.Wait()
-		return out.Bytes(), err
+		return append(out.Bytes(), stderr.Bytes()...), err
 	})
 }
 
