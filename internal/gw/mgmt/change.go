@@ -168,13 +168,6 @@ func (m *Manager) free(kind revision.LockKind, c Caller) error {
 	return nil
 }
 
-// changedBy remembers whose changes the candidate has.
-func (m *Manager) changedBy(c Caller) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.authors[c.Name] = true
-}
-
 // masked is how a secret is shown, and comes back from who edits what was shown.
 const masked = "********"
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +44,8 @@ func (m *Manager) Commit(ctx context.Context, c Caller, req CommitRequest) (int,
 		return 0, err
 	}
 	m.editing.Lock()
-	root, _ := m.parts.Revisions.Candidate()
-	authors := m.takeAuthors(root, c)
+	root, rev := m.parts.Revisions.Candidate()
+	authors := m.otherAuthors(c)
 	m.editing.Unlock()
 	running, _ := m.parts.Revisions.Running()
 	_, pending := m.parts.Revisions.Pending()
@@ -55,7 +54,7 @@ func (m *Manager) Commit(ctx context.Context, c Caller, req CommitRequest) (int,
 	}
 	id, err := m.parts.Jobs.Start(jobs.Spec{
 		Type: "Commit", User: c.Name, Description: req.Description, Queue: commitQueue,
-		Run: func(ctx context.Context, r *jobs.Report) error { return m.commit(ctx, c, req, root, authors, r) },
+		Run: func(ctx context.Context, r *jobs.Report) error { return m.commit(ctx, c, req, root, rev, authors, r) },
 	})
 	if err != nil {
 		return 0, coded(err)
@@ -81,22 +80,8 @@ func (m *Manager) mayCommit(c Caller, req CommitRequest) error {
 // each version and job, and written again with each of the next ones.
 const maxDescription = 1024
 
-// takeAuthors is who else changed what is committed.
-func (m *Manager) takeAuthors(_ *config.Node, c Caller) []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var list []string
-	for name := range m.authors {
-		if name != c.Name {
-			list = append(list, name)
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
 // commit is the job of Commit.
-func (m *Manager) commit(ctx context.Context, c Caller, req CommitRequest, root *config.Node, authors []string, r *jobs.Report) error {
+func (m *Manager) commit(ctx context.Context, c Caller, req CommitRequest, root *config.Node, rev uint64, authors []string, r *jobs.Report) error {
 	m.committing.Lock()
 	defer m.committing.Unlock()
 	if err := m.free(revision.LockCommit, c); err != nil { // taken while it waited
@@ -113,7 +98,7 @@ func (m *Manager) commit(ctx context.Context, c Caller, req CommitRequest, root 
 	if err != nil {
 		return m.commitFailed(c, err)
 	}
-	m.forgetAuthors(root)
+	m.forgetAuthors(rev)
 	was, is := beforeAfter(config.Diff(before, root))
 	m.record(c, "commit", "", was, is, fmt.Sprintf("%s: version %d", resultDone, version.Number))
 	m.event(logstore.Informational, "general", "commit", fmt.Sprintf("version %d", version.Number), "version "+fmt.Sprint(version.Number)+" was committed by "+who(c))
@@ -128,18 +113,6 @@ func (m *Manager) commitFailed(c Caller, err error) error {
 	m.record(c, "commit", "", "", "", failed(err))
 	m.event(logstore.Medium, "general", "commit-failed", c.Name, "a commit by "+who(c)+" failed: "+oneLine(err.Error()))
 	return err
-}
-
-// forgetAuthors keeps those who changed the candidate while it was committed.
-func (m *Manager) forgetAuthors(root *config.Node) {
-	m.editing.Lock()
-	defer m.editing.Unlock()
-	if candidate, _ := m.parts.Revisions.Candidate(); !config.Equal(root, candidate) {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	clear(m.authors)
 }
 
 // install makes a tree the running configuration: it is checked as a whole,

@@ -80,6 +80,7 @@ func TestEditsMeanwhile(t *testing.T) {
 	gate := &gate{entered: make(chan struct{}), open: make(chan struct{})}
 	w := newWorld(t, gate)
 	must(t, w.setHostname(as("device"), "first"))
+	must(t, w.Change(t.Context(), as("root"), set(t, config.DevicePath+"/deviceconfig/setting/management/idle-timeout", "7")))
 	gate.arm()
 	id, err := w.Commit(t.Context(), as("device"), CommitRequest{})
 	must(t, err)

@@ -84,9 +84,9 @@ func (m *Manager) replacedBy(c Caller, root *config.Node) {
 	running, _ := m.parts.Revisions.Running()
 	same := config.Equal(running, root)
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	clear(m.authors)
+	m.mu.Unlock()
 	if !same {
-		m.authors[c.Name] = true
+		m.changedBy(c)
 	}
 }

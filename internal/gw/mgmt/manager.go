@@ -79,7 +79,7 @@ type Manager struct {
 	mu       sync.Mutex
 	snapshot *config.Snapshot // of the running configuration; nil where there can be none
 	trouble  error            // why the running configuration is not applied
-	authors  map[string]bool  // who changed the candidate since the last commit
+	authors  authors          // who changed the candidate since the last commit
 	rearm    chan struct{}    // wakes Run when the time to confirm changed
 	visits   visits
 	searches searches
@@ -98,7 +98,7 @@ func New(parts Parts) (*Manager, error) {
 	return &Manager{
 		parts: parts, log: parts.Logger, now: parts.Now,
 		editor:  certstore.NewEditor(parts.Vault, parts.HSM, parts.Now),
-		authors: map[string]bool{}, rearm: make(chan struct{}, 1),
+		authors: authors{}, rearm: make(chan struct{}, 1),
 	}, nil
 }
 

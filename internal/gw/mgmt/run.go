@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"moongate/internal/gw/certstore"
-	"moongate/internal/gw/config"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
 )
@@ -123,31 +122,3 @@ func (m *Manager) watchHSM(s keys.Status) {
 		m.event(logstore.Critical, "hsm", "hsm-down", "", "the HSM is not connected ("+s.Stage+"): "+oneLine(s.Cause))
 	}
 }
-
-// findAuthors finds out, after a start, who changed the candidate since the
-// last commit: the configuration log knows.
-func (m *Manager) findAuthors(ctx context.Context) {
-	candidate, _ := m.parts.Revisions.Candidate()
-	running, version := m.parts.Revisions.Running()
-	if config.Equal(candidate, running) {
-		return
-	}
-	entries, err := m.parts.Logs.Query(ctx, logstore.Query{Log: logstore.Config, Limit: maxAuthorEntries})
-	if err != nil {
-		m.log.Warn("who changed the candidate configuration is not known", "err", err)
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, e := range entries {
-		if e.Time.Before(version.At) {
-			break
-		}
-		if e.Get("result") == resultDone && e.Get("cmd") != "commit" {
-			m.authors[e.Get("admin")] = true
-		}
-	}
-}
-
-// maxAuthorEntries bounds how far back the configuration log is read.
-const maxAuthorEntries = 1000
