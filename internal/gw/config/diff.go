@@ -51,7 +51,7 @@ func (d *differ) compare(a, b *Node, at target, path string) {
 		d.add(path, Changed, leafValue(a, at), leafValue(b, at))
 	}
 	d.attributes(a, b, path)
-	s := align(a, b)
+	s := align(unshared(a.Children, b.Children))
 	for _, c := range s.removed {
 		next := at.after(c)
 		d.add(path+"/"+memberStep(c), Removed, content(c, next), "")
@@ -138,27 +138,39 @@ type pair struct {
 	moved  bool
 }
 
+// unshared leaves out what two lists share at their beginnings and their ends:
+// an edit of one entry among many copies no other.
+func unshared(a, b []*Node) ([]*Node, []*Node) {
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a, b
+}
+
 // align finds for each child its like. Order means something among entries and
 // members alone; moved are as few as can explain it.
-func align(a, b *Node) siblings {
+func align(a, b []*Node) siblings {
 	var s siblings
-	places := make(map[string]int, len(a.Children))
-	for i, c := range a.Children {
+	places := make(map[string]int, len(a))
+	for i, c := range a {
 		places[c.key()] = i
 	}
-	kept := make([]bool, len(a.Children))
+	kept := make([]bool, len(a))
 	var order, who []int // of what both have: its place in a, and in pairs
-	for _, c := range b.Children {
+	for _, c := range b {
 		p := pair{after: c}
 		if i, there := places[c.key()]; there {
-			p.before, kept[i] = a.Children[i], true
+			p.before, kept[i] = a[i], true
 			if c.Name == entryName || c.Name == memberName {
 				order, who = append(order, i), append(who, len(s.pairs))
 			}
 		}
 		s.pairs = append(s.pairs, p)
 	}
-	for i, c := range a.Children {
+	for i, c := range a {
 		if !kept[i] {
 			s.removed = append(s.removed, c)
 		}

@@ -71,7 +71,7 @@ func (f *formatter) within(depth int, open, shut string, inner func()) {
 
 // compare writes how the children of two elements of the same key differ.
 func (f *formatter) compare(a, b *Node, at target, depth int) {
-	s := align(a, b)
+	s := align(a.Children, b.Children)
 	for _, c := range s.removed {
 		f.whole("-", mask(c, at.after(c)), depth)
 	}
