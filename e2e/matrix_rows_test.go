@@ -256,6 +256,8 @@ func opRows() []opRow {
 		{words: "set password", least: superuser, needs: admin.OpAdminPasswords, args: []string{"password=another-password", "admin=second"}, changes: true},
 		{words: "request api-key revoke", least: superuser, needs: admin.OpAdminAPIKeys, args: []string{"admin=second"}},
 		{words: "show api-keys", least: superuser, needs: admin.OpAdminAPIKeys, args: []string{"admin=second"}},
+		{words: "request admin unlock", least: superuser, needs: admin.OpUnlockAdmin, args: []string{"=second"}},
+		{words: "test hsm key", least: deviceadmin, needs: admin.OpTestKey, args: []string{"=ca"}},
 		{words: "request master-key", least: superuser, needs: admin.OpMasterKey, args: []string{"new-master-key=short", "lifetime=24"}, says: "expected 16 to 256"},
 	}...)
 }

@@ -215,7 +215,7 @@ func complete(t *testing.T, w *matrixWorld, rows []operation) {
 		}, "configure, "+word)
 	}
 	// Those are the console's, or of mgmt alone, whose own matrix has them.
-	elsewhere := map[admin.Operation]bool{admin.OpBackup: true, admin.OpStopJob: true, admin.OpUnlockAdmin: true, admin.OpTestKey: true}
+	elsewhere := map[admin.Operation]bool{admin.OpBackup: true, admin.OpStopJob: true}
 	for _, p := range admin.Permissions() {
 		reached := slices.ContainsFunc(rows, func(o operation) bool { return o.needs == p.Operation })
 		if elsewhere[p.Operation] == reached {

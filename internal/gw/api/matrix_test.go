@@ -21,6 +21,8 @@ var least = map[string]struct {
 }{
 	"check full-commit-required":                        {admin.SuperReader, ""},
 	"check pending-changes":                             {admin.SuperReader, ""},
+	"request admin unlock":                              {admin.Superuser, "second"},
+	"test hsm key":                                      {admin.DeviceAdmin, "nobody"},
 	"request api-key generate":                          {admin.SuperReader, ""},
 	"request api-key revoke":                            {admin.Superuser, "admin second"},
 	"request password-hash":                             {admin.SuperReader, "password a-long-password"},

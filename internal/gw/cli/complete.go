@@ -127,7 +127,7 @@ func (s *session) arguments(ctx context.Context, name string, words []word, last
 			return choose("confirm", "keep a commit that waits to be confirmed", "confirmed", "go back by itself unless it is confirmed",
 				"description", "a word on why", "<Enter>", "commit the candidate")
 		case len(words) == 1 && is(words[0], "confirmed"):
-			return choose("<minutes>", "1 to 1440")
+			return choose("<minutes>", "1 to 10080")
 		case len(words) == 1 && is(words[0], "description"), len(words) == 3 && is(words[2], "description"):
 			return choose("<text>", "within quotation marks where it has spaces")
 		case len(words) == 2 && is(words[0], "confirmed"):

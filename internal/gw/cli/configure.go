@@ -347,7 +347,7 @@ func (s *session) inBoth(ctx context.Context, l line, _ []word, term shell.Termi
 }
 
 // maxConfirm bounds commit confirmed, in minutes.
-const maxConfirm = 24 * 60
+const maxConfirm = 7 * 24 * 60
 
 func (s *session) commit(ctx context.Context, _ line, args []word, term shell.Terminal) error {
 	var req mgmt.CommitRequest

@@ -16,6 +16,9 @@ func administratorCommands() []*Command {
 		}, run: setPassword},
 		{Words: "request api-key generate", Help: "Make an API key for oneself; it is shown once", run: makeKey},
 		{Words: "request api-key revoke", Help: "Revoke all API keys of an administrator", Args: []Arg{of}, run: revokeKeys},
+		{Words: "request admin unlock", Help: "Let an administrator log in again who was locked out after wrong passwords", Args: []Arg{
+			{Name: "name", Bare: true, Required: true, Value: "name", Help: "The administrator", known: knownAdmins},
+		}, run: unlockAdmin},
 		{Words: "show api-keys", Help: "List the API keys of an administrator, without the keys", Args: []Arg{of}, run: showKeys},
 	}
 }
@@ -37,6 +40,14 @@ func setPassword(ctx context.Context, in *invocation) (*Result, error) {
 		return nil, err
 	}
 	return message("The password of %s is set in the candidate configuration; it counts after a commit", name), nil
+}
+
+func unlockAdmin(ctx context.Context, in *invocation) (*Result, error) {
+	name := in.Value("name")
+	if err := in.m.UnlockAdministrator(ctx, in.caller, name); err != nil {
+		return nil, err
+	}
+	return message("%s is not locked out", name), nil
 }
 
 func makeKey(ctx context.Context, in *invocation) (*Result, error) {

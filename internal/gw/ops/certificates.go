@@ -39,6 +39,9 @@ func certificateCommands() []*Command {
 		{Words: "request certificate renew", Help: "Make the certificate anew with its key", Args: []Arg{name,
 			{Name: "days-till-expiry", Kind: Number, Min: 1, Max: 7300, Value: "1-7300", Help: "Days, 365 by default"}}, run: renew},
 		{Words: "request certificate revoke", Help: "Mark a certificate as revoked", Args: []Arg{name}, run: revoke},
+		{Words: "test hsm key", Help: "Have a certificate's private key sign, and verify the signature", Args: []Arg{
+			{Name: "certificate-name", Bare: true, Required: true, Value: "name", Help: "A certificate of the running configuration", known: knownCertificates},
+		}, run: testKey},
 		{Words: "request certificate csr", Help: "Show the request for a certificate, for another CA to sign", Args: []Arg{name}, run: csr},
 	}
 }
@@ -165,4 +168,12 @@ func knownCertificates(ctx context.Context, m *mgmt.Manager, c mgmt.Caller) []Op
 		found = append(found, Option{c.Name, c.Subject})
 	}
 	return found
+}
+
+func testKey(ctx context.Context, in *invocation) (*Result, error) {
+	name := in.Value("certificate-name")
+	if err := in.m.TestKey(ctx, in.caller, name); err != nil {
+		return nil, err
+	}
+	return message("The private key of %s signs, and the certificate verifies the signature", name), nil
 }
