@@ -112,6 +112,33 @@ func provision(t testing.TB, dir string) client.Config {
 	}
 }
 
+// copyTree makes a data directory a copy of another.
+func copyTree(t testing.TB, to, from string) {
+	t.Helper()
+	must(t, os.RemoveAll(to))
+	must(t, os.CopyFS(to, os.DirFS(from)))
+	must(t, filepath.WalkDir(to, func(path string, e fs.DirEntry, err error) error { // a copy has other modes
+		if err != nil {
+			return err
+		}
+		return os.Chmod(path, map[bool]fs.FileMode{true: 0o700, false: 0o600}[e.IsDir()])
+	}))
+}
+
+// makeKeys makes keys as a client.
+func makeKeys(t testing.TB, config client.Config, n int) error {
+	c, err := client.Dial(t.Context(), config)
+	if err != nil {
+		return err
+	}
+	for range n {
+		if _, err := c.GenerateAES(t.Context(), 32, nil); err != nil {
+			return errors.Join(err, c.Close())
+		}
+	}
+	return c.Close()
+}
+
 // TestClientsRememberTheAuditLog: an HSM that grew is the same; one whose data
 // directory was put back to an earlier state is refused by whoever remembers.
 func TestClientsRememberTheAuditLog(t *testing.T) {
@@ -131,17 +158,10 @@ func TestClientsRememberTheAuditLog(t *testing.T) {
 		must(t, stop())
 		if round == 0 {
 			earlier = filepath.Join(t.TempDir(), "copy")
-			must(t, os.CopyFS(earlier, os.DirFS(dir)))
+			copyTree(t, earlier, dir)
 		}
 	}
-	must(t, os.RemoveAll(dir))
-	must(t, os.CopyFS(dir, os.DirFS(earlier)))
-	must(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error { // a copy has other modes
-		if err != nil {
-			return err
-		}
-		return os.Chmod(path, map[bool]fs.FileMode{true: 0o700, false: 0o600}[e.IsDir()])
-	}))
+	copyTree(t, dir, earlier)
 	at, stop := run(t, options(dir))
 	config.Address = at.NTLS
 	_, err := client.Dial(t.Context(), config)
@@ -149,6 +169,39 @@ func TestClientsRememberTheAuditLog(t *testing.T) {
 		t.Errorf("an HSM that was put back: %v", err)
 	}
 	must(t, stop())
+}
+
+// TestForkedHSM: a data directory that was put back and then grew beyond what a
+// client remembers is not the HSM that it knew, however many records it has.
+func TestForkedHSM(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	config := provision(t, dir)
+	config.CheckpointFile = filepath.Join(t.TempDir(), "audit.note")
+	serve := func(keys int) error {
+		at, stop := run(t, options(dir))
+		config.Address = at.NTLS
+		defer func() { must(t, stop()) }()
+		return makeKeys(t, config, keys)
+	}
+	must(t, serve(1))
+	earlier := filepath.Join(t.TempDir(), "copy")
+	copyTree(t, earlier, dir)
+	must(t, serve(3))
+	must(t, serve(0)) // the client remembers them
+	remembered := config.CheckpointFile
+	copyTree(t, dir, earlier)
+	config.CheckpointFile = filepath.Join(t.TempDir(), "other.note") // another client, which lets it grow
+	must(t, serve(20))
+	config.CheckpointFile = remembered
+	err := serve(1)
+	isAudit := func(err error) bool {
+		e, is := errors.AsType[*client.Error](err)
+		return is && e.Stage == client.StageAudit
+	}
+	if err == nil || !isAudit(err) {
+		t.Errorf("a fork that has more records than the client remembers: %v", err)
+	}
 }
 
 // TestNewActsReachTheHSM: what the client port carries, on a real HSM.

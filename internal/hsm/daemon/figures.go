@@ -87,6 +87,9 @@ func newStorage(d *served) *storage {
 			return float64(f.Checkpoint.UnixMilli()) / 1000
 		}},
 		{describe("audit_failing", "1 while the audit log cannot be written, 0 otherwise."), func(adminshell.Figures) float64 { return number(d.appliance.Journal.Err() != nil) }},
+		{describe("syslog_connected", "1 while the audit log's collector is connected, 0 while it is not and where there is none."), func(adminshell.Figures) float64 {
+			return number(d.collector != nil && d.collector.Status().Connected)
+		}},
 		{describe("initialized", "1 when there is an HSM, 0 before its initialisation and after its zeroization."), func(adminshell.Figures) float64 { return number(d.appliance.HSM.Initialized()) }},
 	}}
 }

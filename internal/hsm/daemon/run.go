@@ -81,6 +81,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 			return err
 		}
 		defer sender.Close()
+		d.collector = sender
 	}
 
 	opts.Logger.Info("HSM ready", "listen", at.NTLS, "ssh", at.SSH, "metrics", at.Metrics, "serial", a.HSM.Serial(), "fingerprint", a.Fingerprint)

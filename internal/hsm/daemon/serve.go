@@ -18,6 +18,7 @@ import (
 
 	"moongate/internal/durable"
 	"moongate/internal/hsm/adminshell"
+	"moongate/internal/syslog"
 )
 
 // served is an appliance in service: what adminshell.Control asks of it.
@@ -29,6 +30,8 @@ type served struct {
 	// Addresses of what is served besides ntls; empty is not served. They are
 	// set before anybody asks.
 	ssh, metrics, syslog string
+	// collector is what forwards the audit log; nil where nothing does.
+	collector *syslog.Sender
 }
 
 // Services implements adminshell.Control.
@@ -40,12 +43,36 @@ func (d *served) Services() []adminshell.Service {
 		}
 		return s
 	}
+	collector := service("syslog", d.syslog, "no collector is configured (syslog.address)")
+	if d.collector != nil {
+		collector.Detail = collectorState(d.collector.Status(), d.collector.Settled())
+	}
 	return []adminshell.Service{
 		service("ntls", d.ntls.address(), "the client port is closed"),
 		service("ssh", d.ssh, "turned off (ssh.listen)"),
 		service("metrics", d.metrics, "turned off (metrics.listen)"),
-		service("syslog", d.syslog, "no collector is configured (syslog.address)"),
+		collector,
 	}
+}
+
+// collectorState says how the audit log's collector does. settled is the
+// newest record that has arrived there since the start, or -1.
+func collectorState(s syslog.Status, settled int64) string {
+	state := "connected since " + s.Since.UTC().Format(time.RFC3339)
+	switch {
+	case s.Connected:
+	case s.Since.IsZero():
+		state = "NOT CONNECTED"
+	default:
+		state = "NOT CONNECTED since " + s.Since.UTC().Format(time.RFC3339)
+	}
+	if s.Err != nil && !s.Connected {
+		state += ": " + s.Err.Error()
+	}
+	if settled < 0 {
+		return state + "; nothing has arrived since the start"
+	}
+	return fmt.Sprintf("%s; record %d has arrived", state, settled)
 }
 
 // RestartNTLS implements adminshell.Control.
