@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -126,6 +128,21 @@ func (g *Guard) Current(name string) (Identity, bool) {
 		return Identity{}, false
 	}
 	return a.identity(), true
+}
+
+// Stamp changes with an account's password and SSH keys, so that who came in by
+// one that does not count any more is told. It is empty where there is no such
+// account, and says nothing of what it is made of.
+func (g *Guard) Stamp(name string) string {
+	a, _ := g.account(name)
+	if a == nil {
+		return ""
+	}
+	h := sha256.New()
+	for _, credential := range append([]string{a.PasswordHash}, a.PublicKeys...) {
+		fmt.Fprintf(h, "%d %s\n", len(credential), credential)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // account is nil where there is none.

@@ -26,6 +26,10 @@ func (m *Manager) allow(c Caller, op admin.Operation, object string) error {
 		m.refused(c, op, object, "the account is not there any more")
 		return refuse(CodeUnauthorized, "the account %q is not there any more", c.Name)
 	}
+	if c.stamp != "" && c.stamp != m.parts.Guard.Stamp(c.Name) {
+		m.refused(c, op, object, "the account's password or keys were changed since the login")
+		return refuse(CodeUnauthorized, "the password or the keys of %q were changed since this session began: log in again", c.Name)
+	}
 	if role.May(op) {
 		return nil
 	}

@@ -23,6 +23,9 @@ type Caller struct {
 	admin.Identity
 	From netip.Addr // zero on the console
 	Via  Via
+	// stamp is the account's when a session began; "" for who proves anew with
+	// each call.
+	stamp string
 }
 
 // Code says what kind of refusal an Error is; the numbers are the XML API's.

@@ -57,6 +57,7 @@ func (m *Manager) entered(c Caller, name, by string, err error) (Caller, error) 
 		}
 		return Caller{}, refuse(CodeForbidden, "Invalid Credential")
 	}
+	c.stamp = m.parts.Guard.Stamp(c.Name)
 	m.event(logstore.Informational, "auth", "login", c.Name, who(c)+" logged in by "+by)
 	return c, nil
 }

@@ -208,7 +208,12 @@ func TestLogins(t *testing.T) {
 	if job := w.commit(as("root"), CommitRequest{}); job.Result != jobs.Succeeded {
 		t.Fatalf("the job is %+v", job)
 	}
-	_, err = w.PasswordLogin(ctx, CLI, from, "device", []byte("the next password"))
+	// Who came in by the old one has to prove it anew.
+	_, err = w.SystemInfo(ctx, c)
+	wantCode(t, "a session of the old password", err, CodeUnauthorized)
+	c, err = w.PasswordLogin(ctx, CLI, from, "device", []byte("the next password"))
+	must(t, err)
+	_, err = w.SystemInfo(ctx, c)
 	must(t, err)
 	visit := w.Enter(c)
 	in, err := w.WhoIsLoggedIn(ctx, as("reader"))
