@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -95,7 +96,9 @@ func run(ctx context.Context, clients, sessions, keys int, during time.Duration)
 	if err != nil {
 		return err
 	}
-	return f.attacked(ctx, p, key, during)
+	err = f.attacked(ctx, p, key, during)
+	runtime.KeepAlive(crowd) // or their connections are closed as garbage before
+	return err
 }
 
 // attacked measures the probe while client 1, or a stranger, attacks from a

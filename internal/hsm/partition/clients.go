@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -140,15 +138,12 @@ func (r *Registration) record(now time.Time) (*clientRecord, error) {
 		}
 		c.Hostname = strings.ToLower(r.Hostname)
 	}
-	block, rest := pem.Decode(r.Certificate)
-	if block == nil || block.Type != "CERTIFICATE" || len(strings.TrimSpace(string(rest))) > 0 {
-		return nil, object.Errorf(object.ErrArgumentsBad, "the certificate of client %q is not one PEM CERTIFICATE block", r.Name)
+	der, err := parseClientCertificate(r.Certificate)
+	if err != nil {
+		return nil, object.Errorf(object.ErrArgumentsBad, "the certificate of client %q %v", r.Name, err)
 	}
-	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-		return nil, object.Errorf(object.ErrArgumentsBad, "the certificate of client %q does not parse: %v", r.Name, err)
-	}
-	sum := sha256.Sum256(block.Bytes)
-	c.Certificate, c.Fingerprint = block.Bytes, hex.EncodeToString(sum[:])
+	sum := sha256.Sum256(der)
+	c.Certificate, c.Fingerprint = der, hex.EncodeToString(sum[:])
 	return c, nil
 }
 
