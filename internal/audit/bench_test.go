@@ -70,6 +70,19 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkNote is a use's share of a batch of sixteen.
+func BenchmarkNote(b *testing.B) {
+	l, ev := benchLog(b), benchEvent()
+	i := 0
+	parallel(b, 1, func() error {
+		r, err := l.Note(ev)
+		if i++; err == nil && i%16 == 0 {
+			err = r.Written()
+		}
+		return err
+	})
+}
+
 func BenchmarkAppendDurable(b *testing.B) {
 	for _, n := range []int{1, 32, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", n), func(b *testing.B) {
