@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestBodiesAtATime: large bodies of strangers, each of which waits for its end,
@@ -33,6 +34,18 @@ func TestBodiesAtATime(t *testing.T) {
 		go func() { ended <- post(stranger, in) }()
 		if _, err := out.Write([]byte(large())); err != nil {
 			t.Fatal(err)
+		}
+	}
+	// A pipe's write ends when its bytes are read, a moment before they are counted.
+	for want := len(open) * (MaxBody - freeBody); ; time.Sleep(time.Millisecond) {
+		h.bodies.mu.Lock()
+		total := h.bodies.total
+		h.bodies.mu.Unlock()
+		if total == want {
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatalf("%d bytes are counted, want %d", total, want)
 		}
 	}
 	if refused := post(stranger, strings.NewReader(large())); refused == nil || refused.httpStatus != http.StatusServiceUnavailable {
