@@ -33,6 +33,10 @@ var layers = map[string][]string{
 	"internal/login": {},
 	// passphrase is Argon2id with its text.
 	"internal/passphrase": {},
+	// ownsocket is a unix socket for the program's own user and root.
+	"internal/ownsocket": {},
+	// httpd serves HTTP until it is told to stop.
+	"internal/httpd": {},
 	// syslog sends lines; what they say is its callers'.
 	"internal/syslog": {},
 
@@ -52,10 +56,10 @@ var layers = map[string][]string{
 	// mech for how a password is derived.
 	"internal/hsm/users": {"internal/hsm/mech", "internal/hsm/object", "internal/durable", "internal/login"},
 	// durable for the certificates that are delivered by scp.
-	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd", "internal/durable"},
+	"internal/hsm/adminshell": {"internal/hsm/partition", "internal/hsm/users", "internal/hsm/object", "internal/audit", "internal/shell", "internal/sshd", "internal/durable", "internal/ownsocket"},
 	// client only for the certificate that both ends of a pinned connection
 	// have: it is made in one place.
-	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "internal/sshd", "internal/syslog", "client"},
+	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "internal/httpd", "internal/ownsocket", "internal/sshd", "internal/syslog", "client"},
 
 	// The client of an HSM: what any Go program may use.
 	// durable for the audit checkpoint that it remembers.
@@ -93,7 +97,7 @@ var layers = map[string][]string{
 	"internal/gw/api": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore"},
 	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},
 
-	"internal/gw/daemon": {"internal/gw/...", "client", "internal/durable", "internal/harden", "internal/selfsign", "internal/sshd", "internal/syslog"},
+	"internal/gw/daemon": {"internal/gw/...", "client", "internal/durable", "internal/harden", "internal/httpd", "internal/ownsocket", "internal/selfsign", "internal/sshd", "internal/syslog"},
 
 	// Programs only wire.
 	"cmd/moongate-hsm": {"internal/hsm/...", "internal/audit", "internal/durable"},

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -19,6 +18,8 @@ import (
 
 	"moongate/internal/gw/backup"
 	"moongate/internal/gw/mgmt"
+	"moongate/internal/httpd"
+	"moongate/internal/ownsocket"
 )
 
 // The console is a unix socket of the gateway's own user and root: what is done
@@ -47,66 +48,16 @@ const (
 // maxConsoleBody bounds a request, in bytes.
 const maxConsoleBody = 16 << 10
 
-// maxSocketPath is how long a unix socket's path may be, in bytes (unix(7)).
-const maxSocketPath = 107
-
 // errNoConsole: no gateway runs on the data directory.
 var errNoConsole = errors.New("the gateway does not run")
 
 // listenConsole opens the socket. One that a stopped gateway left is replaced.
 func listenConsole(path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("the console socket's path %s has %d bytes, at most %d; choose a data directory with a shorter path", path, len(path), maxSocketPath)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("removing the old console socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
+	l, err := ownsocket.Listen(path, "console")
 	if err != nil {
-		return nil, fmt.Errorf("opening the console socket: %w", err)
+		return nil, err
 	}
-	// Its directory is the gateway's own, mode 0700; this is the second lock.
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("closing the console socket to others: %w", err)
-	}
-	return ownUsers{l}, nil
-}
-
-// ownUsers is a listener that only root and the gateway's own user get through.
-type ownUsers struct{ net.Listener }
-
-func (l ownUsers) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if uid, err := peerOf(conn); err == nil && (uid == 0 || uid == os.Getuid()) {
-			return conn, nil
-		}
-		conn.Close()
-	}
-}
-
-func peerOf(conn net.Conn) (uid int, err error) {
-	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
-		return 0, errors.New("not a unix socket")
-	}
-	raw, err := unixConn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if credErr != nil {
-		return 0, credErr
-	}
-	return int(cred.Uid), nil
+	return ownsocket.Guard(l), nil
 }
 
 // serveConsole serves the console until ctx is done. It closes the listener.
@@ -138,7 +89,7 @@ func serveConsole(ctx context.Context, l net.Listener, m *mgmt.Manager, b *backu
 			panic(http.ErrAbortHandler) // what was sent is not whole, and does not look so
 		}
 	})
-	return serveHTTP(ctx, l, &http.Server{
+	return httpd.Serve(ctx, l, &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 4 << 10,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	})
@@ -189,25 +140,4 @@ func callConsole(ctx context.Context, files Files, path string, request any) (io
 		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
 	return res.Body, nil
-}
-
-// serveHTTP serves until ctx is done, and gives requests a second to end.
-func serveHTTP(ctx context.Context, l net.Listener, srv *http.Server) error {
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if srv.Shutdown(grace) != nil {
-			srv.Close()
-		}
-	})
-	err := srv.Serve(l)
-	if !stop() {
-		<-ended
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
 }

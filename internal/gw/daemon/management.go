@@ -18,6 +18,7 @@ import (
 	"moongate/internal/gw/cli"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/mgmt"
+	"moongate/internal/httpd"
 	"moongate/internal/sshd"
 )
 
@@ -40,7 +41,7 @@ func httpsServer(m *mgmt.Manager, identity *webIdentity, logger *slog.Logger) se
 		name:    httpsService,
 		address: func(s *config.Snapshot) string { return addressOf(s.Management.Address, s.Management.HTTPSPort) },
 		serve: func(ctx context.Context, l net.Listener) error {
-			return serveHTTP(ctx, tls.NewListener(l, identity.config()), &http.Server{
+			return httpd.Serve(ctx, tls.NewListener(l, identity.config()), &http.Server{
 				Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, WriteTimeout: 5 * time.Minute,
 				IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 				ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
@@ -88,7 +89,7 @@ func metricsServer(m *mgmt.Manager, figures prometheus.Gatherer, logger *slog.Lo
 		name:    metricsService,
 		address: func(s *config.Snapshot) string { return addressOf(s.Management.Address, s.Management.MetricsPort) },
 		serve: func(ctx context.Context, l net.Listener) error {
-			return serveHTTP(ctx, l, &http.Server{
+			return httpd.Serve(ctx, l, &http.Server{
 				Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second,
 				IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 				ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),

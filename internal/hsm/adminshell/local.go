@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/user"
@@ -17,10 +16,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"moongate/internal/hsm/partition"
 	"moongate/internal/hsm/users"
+	"moongate/internal/ownsocket"
 )
 
 // The local terminal is a unix socket that carries one JSON object a line.
@@ -48,30 +46,6 @@ const (
 	maxLine = 256 << 10
 	maxOut  = 32 << 10
 )
-
-// maxSocketPath is how long a unix socket's path may be, in bytes (unix(7)).
-const maxSocketPath = 107
-
-// ListenLocal opens the socket for the HSM's own user and root alone. A socket
-// that a stopped HSM left behind is replaced.
-func ListenLocal(path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("the administration socket's path %s has %d bytes, at most %d; choose a data directory with a shorter path", path, len(path), maxSocketPath)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("removing the old administration socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("opening the administration socket: %w", err)
-	}
-	// Its directory is the HSM's own, mode 0700; this is the second lock.
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("closing the administration socket to others: %w", err)
-	}
-	return l, nil
-}
 
 // acceptAgain is the pause after the kernel had no file descriptor to spare.
 const acceptAgain = 100 * time.Millisecond
@@ -136,25 +110,12 @@ func serveLocal(ctx context.Context, conn *net.UnixConn, a *Appliance) error {
 // peer names the user on the other side, and refuses all but root and the
 // HSM's own user.
 func peer(conn *net.UnixConn) (Administrator, error) {
-	raw, err := conn.SyscallConn()
+	uid, err := ownsocket.Peer(conn)
 	if err != nil {
-		return Administrator{}, fmt.Errorf("reading the caller's identity: %w", err)
+		return Administrator{}, fmt.Errorf("local administration: %w", err)
 	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return Administrator{}, fmt.Errorf("reading the caller's identity: %w", err)
-	}
-	if credErr != nil {
-		return Administrator{}, fmt.Errorf("reading the caller's identity: %w", credErr)
-	}
-	if uid := int(cred.Uid); !mayAdminister(uid, os.Getuid()) {
-		return Administrator{}, fmt.Errorf("uid %d may not administer this HSM", uid)
-	}
-	return localAdministrator(int(cred.Uid)), nil
+	return localAdministrator(uid), nil
 }
-
-func mayAdminister(uid, own int) bool { return uid == 0 || uid == own }
 
 // LocalAdministrator is the user that this process runs as, at the console.
 func LocalAdministrator() Administrator { return localAdministrator(os.Getuid()) }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"moongate/internal/ownsocket"
 )
 
 // serveLocalHere serves an appliance on a socket until the test's end.
@@ -23,7 +25,7 @@ func serveLocalHere(t *testing.T, a *Appliance) string {
 	dir, err := os.MkdirTemp("", "shell-") // a socket's path is short
 	must(t, err)
 	path := filepath.Join(dir, "admin.sock")
-	l, err := ListenLocal(path)
+	l, err := ownsocket.Listen(path, "administration")
 	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -207,14 +209,6 @@ func TestSocketIsTheOwnersAlone(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket has mode %v", info.Mode())
 	}
-	for _, test := range []struct {
-		uid, own int
-		want     bool
-	}{{0, 0, true}, {0, 1000, true}, {1000, 1000, true}, {1000, 0, false}, {1001, 1000, false}, {65534, 1000, false}} {
-		if got := mayAdminister(test.uid, test.own); got != test.want {
-			t.Errorf("uid %d may administer the HSM of uid %d: %v", test.uid, test.own, got)
-		}
-	}
 	// The kernel says who calls.
 	l, err := net.Listen("unix", filepath.Join(filepath.Dir(path), "peer"))
 	must(t, err)
@@ -229,27 +223,6 @@ func TestSocketIsTheOwnersAlone(t *testing.T) {
 	must(t, err)
 	if who != LocalAdministrator() || who.From != "local" || who.Name == "" {
 		t.Errorf("the caller is %+v, this process %+v", who, LocalAdministrator())
-	}
-}
-
-func TestListenLocal(t *testing.T) {
-	t.Parallel()
-	dir, err := os.MkdirTemp("", "shell-")
-	must(t, err)
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "admin.sock")
-	// One that a killed HSM left behind is replaced.
-	left, err := net.Listen("unix", path)
-	must(t, err)
-	left.(*net.UnixListener).SetUnlinkOnClose(false)
-	must(t, left.Close())
-	l, err := ListenLocal(path)
-	must(t, err)
-	must(t, l.Close())
-
-	long := filepath.Join(dir, strings.Repeat("x", maxSocketPath))
-	if _, err := ListenLocal(long); err == nil || !strings.Contains(err.Error(), "choose a data directory with a shorter path") {
-		t.Errorf("a path that is too long: %v", err)
 	}
 }
 
@@ -275,7 +248,7 @@ func TestAcceptsAgain(t *testing.T) {
 	must(t, err)
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "admin.sock")
-	l, err := ListenLocal(path)
+	l, err := ownsocket.Listen(path, "administration")
 	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -14,6 +14,7 @@ import (
 	"moongate/internal/durable"
 	"moongate/internal/hsm/adminshell"
 	"moongate/internal/hsm/server"
+	"moongate/internal/ownsocket"
 	"moongate/internal/sshd"
 	"moongate/internal/syslog"
 )
@@ -36,7 +37,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	d := &served{appliance: a, ntls: n, started: time.Now(), log: opts.Lines}
 	a.Control = d
 
-	local, err := adminshell.ListenLocal(a.files.Socket())
+	local, err := ownsocket.Listen(a.files.Socket(), "administration")
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"moongate/internal/durable"
 	"moongate/internal/hsm/adminshell"
+	"moongate/internal/httpd"
 	"moongate/internal/syslog"
 )
 
@@ -146,26 +147,9 @@ func serveMetrics(ctx context.Context, l net.Listener, g prometheus.Gatherer, lo
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "The HSM's figures are at /metrics.\n")
 	})
-	srv := &http.Server{
+	return httpd.Serve(ctx, l, &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if srv.Shutdown(grace) != nil {
-			srv.Close()
-		}
 	})
-	err := srv.Serve(l)
-	if !stop() {
-		<-ended
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
 }
