@@ -83,6 +83,7 @@ type Config struct {
 //	audit-checkpoint = "audit.note"    # optional; see Config.CheckpointFile
 //
 //	[server]
+//	name = "hsm-a"                     # optional; its name as a member of a group
 //	address = "hsm.example.com:1792"   # port 1792 may be left out
 //	certificate = "server.pem"         # what the HSM must show (pinned)
 //
@@ -90,11 +91,14 @@ type Config struct {
 //	name = "gw1"                       # as registered with the HSM
 //	certificate = "gw1.pem"
 //	key = "gw1-key.pem"                # mode 0600
+//
+// [[servers]] and [ha] are those of client/ha.
 type configFile struct {
 	Partition    string `toml:"partition"`
 	PasswordFile string `toml:"password-file"`
 	Checkpoint   string `toml:"audit-checkpoint"`
 	Server       struct {
+		Name        string `toml:"name"`
 		Address     string `toml:"address"`
 		Certificate string `toml:"certificate"`
 	} `toml:"server"`
@@ -114,8 +118,10 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("reading client configuration: %w", err)
 	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return Config{}, fmt.Errorf("reading client configuration: %s: unknown key %q", path, unknown[0])
+	for _, unknown := range meta.Undecoded() {
+		if !ofGroups(unknown[0]) {
+			return Config{}, fmt.Errorf("reading client configuration: %s: unknown key %q", path, unknown)
+		}
 	}
 	for _, required := range []struct{ key, value string }{
 		{"server.address", file.Server.Address},
@@ -154,6 +160,10 @@ func LoadConfig(path string) (Config, error) {
 	}
 	return config, nil
 }
+
+// ofGroups reports whether a table of the file is for client/ha, which reads it
+// as strictly: further HSMs, and how they are one.
+func ofGroups(table string) bool { return table == "servers" || table == "ha" }
 
 // PasswordFile returns a Config.Password that reads the first line of a file,
 // which nobody but its owner may read.

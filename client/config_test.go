@@ -113,6 +113,21 @@ func TestLoadConfigRefuses(t *testing.T) {
 	}
 }
 
+// TestLoadConfigLeavesGroups: the tables of client/ha are no trouble.
+func TestLoadConfigLeavesGroups(t *testing.T) {
+	t.Parallel()
+	k := newToken(t)
+	k.address = "127.0.0.1:1"
+	path := filepath.Join(k.files(t), "client.toml")
+	text := goodFile(k.address) + "\n[[servers]]\nname = \"b\"\n\n[ha]\nlabel = \"two\"\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadConfig(path); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLoadConfigWantsThePrivateKeyPrivate(t *testing.T) {
 	t.Parallel()
 	k := newToken(t)

@@ -168,6 +168,24 @@ func (c *Client) findKey(ctx context.Context, by Attribute, what string) (Key, e
 	return c.newKey(list[0])
 }
 
+// KeyOf returns a Key of what is known of it already, and asks nobody: of a
+// private key whose public half is an *rsa.PublicKey, *ecdsa.PublicKey or
+// ed25519.PublicKey. Whether the partition holds it is seen at its first use.
+func (c *Client) KeyOf(id ID, label string, public crypto.PublicKey) (Key, error) {
+	h := handle{client: c, ctx: context.Background(), id: id, label: label}
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		return &rsaKey{h, public}, nil
+	case *ecdsa.PublicKey:
+		return &ecdsaKey{h, public}, nil
+	case ed25519.PublicKey:
+		return &ed25519Key{h, public}, nil
+	case *ecdh.PublicKey:
+		return nil, keyError(object.Errorf(ErrKeyType, "private key %v is for X25519, which does not sign; derive keys with it", id))
+	}
+	return nil, keyError(object.Errorf(ErrKeyType, "private key %v has a public key of type %T", id, public))
+}
+
 func (c *Client) newKey(found Found) (Key, error) {
 	if class := found.Attributes.Class(); class != ClassPrivateKey {
 		return nil, keyError(object.Errorf(ErrKeyType, "object %v is a %v object, expected a private key", found.ID, class))
@@ -177,18 +195,7 @@ func (c *Client) newKey(found Found) (Key, error) {
 	if err != nil {
 		return nil, keyError(fmt.Errorf("private key %v: reading its public key: %w", found.ID, err))
 	}
-	h := handle{client: c, ctx: context.Background(), id: found.ID, label: found.Attributes.Text(AttrLabel)}
-	switch public := public.(type) {
-	case *rsa.PublicKey:
-		return &rsaKey{h, public}, nil
-	case *ecdsa.PublicKey:
-		return &ecdsaKey{h, public}, nil
-	case ed25519.PublicKey:
-		return &ed25519Key{h, public}, nil
-	case *ecdh.PublicKey:
-		return nil, keyError(object.Errorf(ErrKeyType, "private key %v is for X25519, which does not sign; derive keys with it", found.ID))
-	}
-	return nil, keyError(object.Errorf(ErrKeyType, "private key %v has a public key of type %T", found.ID, public))
+	return c.KeyOf(found.ID, found.Attributes.Text(AttrLabel), public)
 }
 
 // keyError moves what the HSM says of a key to the stage of keys; troubles of
