@@ -27,7 +27,8 @@ const DefaultPort = wire.DefaultPort
 // Config says which HSM, who we are there, and as what to log in.
 type Config struct {
 	// Address is the HSM's host name or IP address, with a port where it is
-	// not DefaultPort.
+	// not DefaultPort; or, for one that is served on this machine, "unix:" and
+	// the absolute path of its socket.
 	Address string
 	// ServerCertificates are the certificates that the HSM may show; one of
 	// them must be the very one that it does. Names and dates in them are not
@@ -44,7 +45,8 @@ type Config struct {
 	// wiped after use. Close waits for it to return.
 	Password func() ([]byte, error)
 
-	// LocalAddress is the source address of connections, where it is valid.
+	// LocalAddress is the source address of connections, where it is valid; a
+	// unix socket has none.
 	LocalAddress netip.Addr
 	// ConnectTimeout bounds an attempt to connect, from the name's resolution
 	// to the login; 0 is 10 s.
@@ -273,7 +275,13 @@ func (c *Config) check() error {
 	if len(c.Software) > wire.MaxSoftware {
 		return fmt.Errorf("client configuration: software has %d bytes, at most %d", len(c.Software), wire.MaxSoftware)
 	}
-	c.Address = withPort(c.Address)
+	if path, local := socketPath(c.Address); local && !filepath.IsAbs(path) {
+		return fmt.Errorf("client configuration: address is %q; after unix: the absolute path of a socket is expected", c.Address)
+	} else if local && c.LocalAddress.IsValid() {
+		return fmt.Errorf("client configuration: address is %q, a socket of this machine, which is not reached from the local address %v; leave that out", c.Address, c.LocalAddress)
+	} else if !local {
+		c.Address = withPort(c.Address)
+	}
 	for _, d := range []struct {
 		value    *time.Duration
 		fallback time.Duration
@@ -293,6 +301,9 @@ func (c *Config) check() error {
 	}
 	return nil
 }
+
+// socketPath is the path of an address that is a unix socket's.
+func socketPath(address string) (string, bool) { return strings.CutPrefix(address, "unix:") }
 
 // withPort adds DefaultPort to an address that names no port: "hsm",
 // "192.0.2.1", "2001:db8::1", "[2001:db8::1]".

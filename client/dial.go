@@ -21,17 +21,10 @@ import (
 
 // connect takes the steps as far as TLS and Hello, all within ctx.
 func connect(ctx context.Context, config *Config, passed func(Stage, string)) (*link, error) {
-	addresses, port, err := resolve(ctx, config)
+	raw, err := reach(ctx, config, passed)
 	if err != nil {
-		return nil, stageError(StageName, err)
+		return nil, err
 	}
-	passed(StageName, fmt.Sprint(addresses))
-
-	raw, err := dialTCP(ctx, config, addresses, port)
-	if err != nil {
-		return nil, stageError(StageTCP, err)
-	}
-	passed(StageTCP, fmt.Sprintf("%v to %v", raw.LocalAddr(), raw.RemoteAddr()))
 
 	// From here on the connection's deadline and, on cancellation, its end
 	// bound what follows.
@@ -49,6 +42,32 @@ func connect(ctx context.Context, config *Config, passed func(Stage, string)) (*
 		return nil, err
 	}
 	return l, nil
+}
+
+// reach takes the steps as far as a connection: by name and TCP, or on this
+// machine by a unix socket. What is spoken on it is the same.
+func reach(ctx context.Context, config *Config, passed func(Stage, string)) (net.Conn, error) {
+	if path, local := socketPath(config.Address); local {
+		passed(StageName, path)
+		raw, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, stageError(StageTCP, err)
+		}
+		passed(StageTCP, "the socket "+path)
+		return raw, nil
+	}
+	addresses, port, err := resolve(ctx, config)
+	if err != nil {
+		return nil, stageError(StageName, err)
+	}
+	passed(StageName, fmt.Sprint(addresses))
+
+	raw, err := dialTCP(ctx, config, addresses, port)
+	if err != nil {
+		return nil, stageError(StageTCP, err)
+	}
+	passed(StageTCP, fmt.Sprintf("%v to %v", raw.LocalAddr(), raw.RemoteAddr()))
+	return raw, nil
 }
 
 // withCause names the context's end as the reason, keeping the stage.
