@@ -164,25 +164,39 @@ func (e *Editor) ResideOnHSM(ctx context.Context, root *config.Node, name string
 	return setKey(root, name, keyPlace{onHSM: true}), nil
 }
 
+// KeyProblem is what is wrong with the private key of a certificate.
+type KeyProblem struct {
+	Certificate string
+	Err         error // keys.ErrUnavailable, keys.ErrNotFound, or what came of using it
+}
+
+func (p *KeyProblem) Error() string { return p.Err.Error() }
+func (p *KeyProblem) Unwrap() error { return p.Err }
+
 // CheckOnHSM asks the HSM for the keys of every certificate of a tree that says
-// so, and proves that they work. Missing keys and an HSM that is away are
-// problems of the certificates that they name.
-func (e *Editor) CheckOnHSM(ctx context.Context, root *config.Node) []error {
+// so, and proves that they work. With an HSM that is away, each of them is a
+// problem.
+func (e *Editor) CheckOnHSM(ctx context.Context, root *config.Node) ([]*KeyProblem, error) {
 	list, err := all(root)
 	if err != nil {
-		return []error{err}
+		return nil, err
 	}
-	var problems []error
+	var problems []*KeyProblem
+	var away error // once the HSM is known to be, it is asked no more
 	for _, f := range list {
 		if !f.key.onHSM {
 			continue
 		}
-		if _, err := e.key(ctx, f); err != nil {
-			problems = append(problems, err)
-			if errors.Is(err, keys.ErrUnavailable) {
-				break // and so are the others
-			}
+		err := away
+		if err == nil {
+			_, err = e.onHSM(ctx, f.public())
+		}
+		if errors.Is(err, keys.ErrUnavailable) {
+			away = err
+		}
+		if err != nil {
+			problems = append(problems, &KeyProblem{f.name, fmt.Errorf("private key of certificate %q: %w", f.name, err)})
 		}
 	}
-	return problems
+	return problems, nil
 }

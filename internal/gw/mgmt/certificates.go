@@ -9,7 +9,6 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
-	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/keyfile"
@@ -310,14 +309,4 @@ func (m *Manager) checkKeys(s *config.Snapshot) error {
 	ctx, cancel := context.WithTimeout(context.Background(), keyWork)
 	defer cancel()
 	return store.CheckSoftware(ctx)
-}
-
-// warnOfKeys warns of private keys on the HSM that are not there, or do not
-// work. They keep nobody from a commit: the HSM may be away.
-func (m *Manager) warnOfKeys(root *config.Node, r *jobs.Report) {
-	ctx, cancel := context.WithTimeout(context.Background(), stateWork)
-	defer cancel()
-	for _, err := range m.editor.CheckOnHSM(ctx, root) {
-		r.Warning(err.Error())
-	}
 }

@@ -94,7 +94,7 @@ func (m *Manager) commit(ctx context.Context, c Caller, req CommitRequest, root 
 	before, _ := m.parts.Revisions.Running()
 	version, err := m.install(ctx, revision.Meta{
 		Admin: c.Name, Description: req.Description, From: fromOf(c), At: m.now(),
-	}, root, req.Confirm, r)
+	}, root, req.Confirm, fresh, r)
 	if err != nil {
 		return m.commitFailed(c, err)
 	}
@@ -118,9 +118,9 @@ func (m *Manager) commitFailed(c Caller, err error) error {
 // install makes a tree the running configuration: it is checked as a whole,
 // everything is made that it asks for, it is persisted, and only then is
 // anything changed. m.committing is held.
-func (m *Manager) install(ctx context.Context, meta revision.Meta, root *config.Node, confirm time.Duration, r *jobs.Report) (revision.Version, error) {
+func (m *Manager) install(ctx context.Context, meta revision.Meta, root *config.Node, confirm time.Duration, from origin, r *jobs.Report) (revision.Version, error) {
 	r.Detail("Validating the configuration")
-	next, err := m.prepare(root, r)
+	next, err := m.prepare(root, from, r)
 	if err != nil {
 		return revision.Version{}, err
 	}
@@ -149,13 +149,15 @@ type next struct {
 }
 
 // prepare makes what a tree asks for. An error says everything that is wrong.
-func (m *Manager) prepare(root *config.Node, r *jobs.Report) (*next, error) {
+func (m *Manager) prepare(root *config.Node, from origin, r *jobs.Report) (*next, error) {
 	snapshot, err := m.compile(root, r)
 	if err != nil {
 		return nil, err
 	}
 	r.Progress(20)
-	m.warnOfKeys(root, r)
+	if err := m.checkNewCertificates(root, snapshot, from, r); err != nil {
+		return nil, err
+	}
 	r.Progress(30)
 	n := &next{m: m, snapshot: snapshot}
 	r.Detail("Preparing the data plane")
@@ -221,7 +223,7 @@ func (m *Manager) Validate(ctx context.Context, c Caller) (int, error) {
 		Type: "Validate", User: c.Name, Queue: commitQueue,
 		Run: func(_ context.Context, r *jobs.Report) error {
 			r.Progress(10)
-			next, err := m.prepare(root, r)
+			next, err := m.prepare(root, fresh, r)
 			if err != nil {
 				return err
 			}
@@ -308,7 +310,7 @@ func (m *Manager) goBackNow(ctx context.Context, r *jobs.Report) error {
 	before, _ := m.parts.Revisions.Running()
 	console := AtConsole()
 	description := fmt.Sprintf("back to version %d: version %d was not confirmed", pending.Previous, pending.Version)
-	version, err := m.install(ctx, revision.Meta{Admin: consoleName, Description: description, At: m.now()}, root, 0, r)
+	version, err := m.install(ctx, revision.Meta{Admin: consoleName, Description: description, At: m.now()}, root, 0, proven, r)
 	if err != nil {
 		m.event(logstore.Critical, "general", "commit-revert-failed", "", "going "+description+" failed: "+oneLine(err.Error()))
 		return err

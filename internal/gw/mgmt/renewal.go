@@ -54,7 +54,7 @@ func (m *Manager) renewDataKeys(ctx context.Context, c Caller, r *jobs.Report) e
 	}
 	if n > 0 {
 		meta := revision.Meta{Admin: c.Name, Description: "secrets sealed under a new data key", From: fromOf(c), At: m.now()}
-		if _, err := m.install(ctx, meta, after, 0, r); err != nil {
+		if _, err := m.install(ctx, meta, after, 0, proven, r); err != nil {
 			return err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // apply makes everything follow a tree that is the running configuration
 // already. m.committing is held.
 func (m *Manager) apply(root *config.Node) error {
-	next, err := m.prepare(root, new(jobs.Report))
+	next, err := m.prepare(root, proven, new(jobs.Report))
 	if err != nil {
 		return err
 	}
