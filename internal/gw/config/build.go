@@ -18,7 +18,7 @@ func newSnapshot(root *Node) *Snapshot {
 
 	s := &Snapshot{
 		Hostname:       system.text("hostname"),
-		HSM:            hsmServer(system.at("hsm-settings", "provider", "safenet-network", "hsm-server")),
+		HSM:            hsm(system),
 		Limits:         limits(proxy.at("limits")),
 		ForwardTrust:   caPair(decrypt.at("forward-trust-certificate")),
 		ForwardUntrust: caPair(decrypt.at("forward-untrust-certificate")),
@@ -79,13 +79,6 @@ func newSnapshot(root *Node) *Snapshot {
 	s.management(view{root, schema}, device, shared)
 	s.forwarding(shared.at("log-settings"))
 	return s
-}
-
-func hsmServer(list view) *HSMServer {
-	for _, e := range list.entries() {
-		return &HSMServer{e.node.Entry, e.text("server-address"), e.port("port")}
-	}
-	return nil
 }
 
 func limits(v view) Limits {

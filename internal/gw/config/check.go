@@ -26,6 +26,7 @@ func check(s *Snapshot, root *Node, now time.Time) ([]Warning, Problems) {
 		c.certs[cert.Name] = &s.Certificates[i]
 	}
 	c.listeners()
+	c.hsm()
 	c.destinations()
 	c.certificates()
 	c.certificateNotes()
@@ -238,7 +239,7 @@ func (c *checker) authority(path, name, algorithm string) {
 	case keyAlgorithm(leaf) != algorithm:
 		c.refuse(path, "a certificate with another kind of key, got %s (%s), expected %s", shown(name), keyAlgorithm(leaf), algorithm)
 	case !leaf.BasicConstraintsValid || !leaf.IsCA:
-		c.refuse(path, "not a CA certificate, got %s, expected one with CA in its basic constraints", shown(name))
+		c.refuse(path, "not a CA certificate, got %s, expected one with CA in its basic constraints; `cmu selfSign` makes one of a key on the HSM", shown(name))
 	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageCertSign == 0:
 		c.refuse(path, "a CA that may not sign certificates, got %s, expected keyCertSign in its key usage", shown(name))
 	}
@@ -268,7 +269,7 @@ func (c *checker) key(path, name string) *Certificate {
 	case !cert.HasKey():
 		c.refuse(path, "a certificate without a private key, got %s, expected one with private-key or with private-key-on-hsm yes", shown(name))
 	case cert.OnHSM && c.s.HSM == nil:
-		c.refuse(path, "a key on the HSM and no HSM, got %s, expected %s/safenet-network", shown(name), providerPath)
+		c.refuse(path, "a key on the HSM and no HSM, got %s, expected %s/safenet-network or pkcs11", shown(name), providerPath)
 	}
 	c.used[name] = true
 	return cert

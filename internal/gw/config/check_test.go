@@ -46,7 +46,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"no CA", func(b *Builder) {
 			onHSM(b, "leaf", leaf)
 			b.Set(trust+"/ecdsa", "leaf")
-		}, []string{trust + `/ecdsa: not a CA certificate, got "leaf", expected one with CA in its basic constraints`}},
+		}, []string{trust + "/ecdsa: not a CA certificate, got \"leaf\", expected one with CA in its basic constraints; `cmu selfSign` makes one of a key on the HSM"}},
 		{"a CA that may not sign", func(b *Builder) {
 			onHSM(b, "mute", certificate(t, thirdKey(), func(r *request) { r.KeyUsage = x509.KeyUsageCRLSign }))
 			b.Set(trust+"/ecdsa", "mute")
@@ -144,7 +144,7 @@ func TestCheckWithoutHSM(t *testing.T) {
 	}
 	b.Set(trust+"/ecdsa", "ca")
 	_, err := b.Bytes()
-	want := []string{trust + `/ecdsa: a key on the HSM and no HSM, got "ca", expected ` + providerPath + `/safenet-network`}
+	want := []string{trust + `/ecdsa: a key on the HSM and no HSM, got "ca", expected ` + providerPath + `/safenet-network or pkcs11`}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
 	}

@@ -23,7 +23,7 @@ func ExampleBuilder() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(snapshot.Hostname, snapshot.HSM.Address, snapshot.HSM.Port)
+	fmt.Println(snapshot.Hostname, snapshot.HSM.Servers[0].Address, snapshot.HSM.Servers[0].Port)
 
 	b.Set(system+"/hostnam", "edge-2")
 	_, err = b.Bytes()

@@ -140,7 +140,7 @@ func TestLookup(t *testing.T) {
 	if key, err := Lookup(certPath("x") + "/private-key"); err != nil || !key.Secret() {
 		t.Errorf("private-key: %v", err)
 	}
-	if below, err := Lookup(DevicePath + "/deviceconfig/system/route/service"); err != nil || below.State() != Awaited {
+	if below, err := Lookup(VsysPath + "/ssl-decrypt/forward-trust-certificate"); err != nil || below.State() != Awaited {
 		t.Errorf("below what is not supported yet: %v, %v", below.State(), err)
 	}
 	for path, want := range map[string]string{

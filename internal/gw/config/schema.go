@@ -17,7 +17,7 @@ type element struct {
 	absent   string // what the gateway takes when a leaf or list is not there
 	needed   bool   // must be there where its parent is
 	choice   bool   // at most one of the children may be there
-	most     int    // entries that are obeyed yet; 0 for any number
+	most     int    // entries; 0 for any number
 	local    bool   // belongs to one device, not to a fleet of them
 	title    string // begins a section of the manual
 

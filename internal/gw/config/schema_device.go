@@ -6,27 +6,15 @@ func systemTable() *element {
 	return container("system", "the device itself",
 		leaf("hostname", "the gateway's own name, in its prompt and its logs", hostName()).or("moongate"),
 		leaf("ssl-tls-service-profile", "how the XML API's server speaks TLS; absent: with a certificate that the gateway makes for itself", nameIn(tlsProfilesPath)),
-		container("hsm-settings", "where the private keys are",
-			choice("provider", "the kind of HSM",
-				container("none", "no HSM; also when provider is absent"),
-				container("safenet-network", "a network HSM",
-					hsmServers(),
-					container("ha", "a high-availability group of servers",
-						leaf("auto-recovery-retry", "how often a lost server is tried again before calls go to another", integer(0, 500)).or("0"),
-						leaf("ha-group-name", "the group's name", moduleName(31)),
-					).await(),
-				),
-				container("pkcs11", "a PKCS#11 module on this machine").await(),
-			),
-		),
+		hsmTable(),
 		container("route", "where the device's own connections leave from",
 			entries("service", "the route of one service", oneWord("hsm"),
-				container("source", "where its connections leave from",
-					leaf("interface", "the interface", objectName(31)),
-					leaf("address", "the address", listenAddress()),
-				),
+				container("source", "where its connections leave from; absent: wherever the machine's routes lead",
+					leaf("interface", "the interface, whose address of the server's family they have", interfaceName()),
+					leaf("address", "the address that they have; beside interface it must be one of that one's", sourceAddress()),
+				).need(),
 			),
-		).await(),
+		),
 		leaf("ip-address", "the management interface's address; here that is listen-address of setting/management", listenAddress()).await(),
 		leaf("netmask", "its network's mask", text(15)).await(),
 		leaf("default-gateway", "its router", text(45)).await(),
@@ -46,17 +34,6 @@ func systemTable() *element {
 		leaf("authentication-profile", "who checks administrators' passwords instead", objectName(63)).await(),
 		leaf("certificate-profile", "which client certificates administrators log in with", objectName(63)).await(),
 	)
-}
-
-func hsmServers() *element {
-	e := entries("hsm-server", "the server; its name is what the administrator calls it", moduleName(31),
-		leaf("server-address", "where the server is", host()).need(),
-		leaf("port", "its client port", port()).or("1792"),
-		leaf("ssh-port", "its administration port", port()).or("2022").await(),
-	)
-	e.most = 1
-	e.needed = true
-	return e
 }
 
 // proxyTable is deviceconfig/setting/proxy, which is our own: PAN-OS has no

@@ -109,7 +109,7 @@ func TestSetRefuses(t *testing.T) {
 		{system + "/hostname", []string{"a", "b"}, system + `/hostname: takes one value, got 2`},
 		{system + "/hostname", []string{"a_b"}, system + `/hostname: not a host name, got "a_b", expected a host name`},
 		{system + "/hostname/x", []string{"a"}, system + `/hostname/x: unknown element, got "x", expected none within hostname`},
-		{system + "/route/service", nil, system + `/route: not supported yet`},
+		{VsysPath + "/ssl-decrypt/forward-trust-certificate", nil, VsysPath + `/ssl-decrypt: not supported yet`},
 		{rulePath("1") + "/description", []string{"a\x00b"}, rulePath("1") + `/description: a character that XML cannot hold`},
 		{rulePath("1") + "/description", []string{"a\x1b[2Jb"}, rulePath("1") + `/description: a character that XML cannot hold`},
 		{rulePath("1") + "/description", []string{"a\u202eb"}, rulePath("1") + `/description: a control character, got "a\u202eb", expected text of at most 1023 characters`},

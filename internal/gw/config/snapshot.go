@@ -11,7 +11,7 @@ import (
 // reached from it; any number of goroutines may read.
 type Snapshot struct {
 	Hostname string
-	HSM      *HSMServer // nil without an HSM
+	HSM      *HSM // nil without an HSM
 
 	Forward             []Listener
 	Inbound             []InboundListener
@@ -32,13 +32,6 @@ type Snapshot struct {
 	Syslog         []SyslogProfile
 	Forwarding     []LogForwarding
 	Retention      Retention
-}
-
-// HSMServer is the network HSM that holds the private keys.
-type HSMServer struct {
-	Name    string // the administrator's word for it
-	Address string // IPv4, IPv6 without brackets, or a host name
-	Port    uint16
 }
 
 // Listener accepts clients of the forward proxy.

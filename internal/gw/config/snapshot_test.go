@@ -84,7 +84,7 @@ func TestSnapshot(t *testing.T) {
 	untrustCA, _ := got.Certificate("untrust")
 	want := &Snapshot{
 		Hostname: "edge-1",
-		HSM:      &HSMServer{"luna-1", "127.0.0.1", 1793},
+		HSM:      &HSM{Provider: NetworkHSM, Servers: []HSMServer{{"luna-1", "127.0.0.1", 1793, 2022}}},
 		Forward: []Listener{
 			{"lan", netip.MustParseAddrPort("127.0.0.1:8080")},
 			{"lan6", netip.MustParseAddrPort("[::1]:3128")},

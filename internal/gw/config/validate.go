@@ -221,7 +221,7 @@ func (e *element) expected() string {
 func (v *validator) list(n *Node, e *element) {
 	switch count := len(n.Children); {
 	case e.most > 0 && count > e.most:
-		v.add(n, "", "not supported yet, got %d entries, expected at most %d", count, e.most)
+		v.add(n, "", "too many, got %d entries, expected at most %d", count, e.most)
 	case e.needed && count == 0 && !v.partial:
 		v.add(n, "", "empty, expected an entry")
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -44,6 +45,10 @@ func TestValidateRefuses(t *testing.T) {
 		listen  = DevicePath + "/deviceconfig/setting/proxy"
 		many    = "any, an address or a network such as 10.0.0.0/8"
 	)
+	seventeen := ""
+	for i := range 17 {
+		seventeen += fmt.Sprintf(`<entry name="hsm-%d"><server-address>10.0.0.%d</server-address></entry>`, i, i+1)
+	}
 	hsm := func(s string) string {
 		return inSystem(`<hsm-settings><provider><safenet-network><hsm-server>` + s + `</hsm-server></safenet-network></provider></hsm-settings>`)
 	}
@@ -78,8 +83,8 @@ func TestValidateRefuses(t *testing.T) {
 			server + `: empty, expected an entry`}},
 		{"no list of servers", inSystem(`<hsm-settings><provider><safenet-network/></provider></hsm-settings>`), []string{
 			server + `: missing, expected an entry`}},
-		{"two servers", hsm(`<entry name="a"><server-address>10.0.0.1</server-address></entry><entry name="b"><server-address>10.0.0.2</server-address></entry>`), []string{
-			server + `: not supported yet, got 2 entries, expected at most 1`}},
+		{"seventeen servers", hsm(seventeen), []string{
+			server + `: too many, got 17 entries, expected at most 16`}},
 		{"a server without an address, its port wrong", hsm(`<entry name="a"><port>99999</port></entry>`), []string{
 			server + `/entry[@name='a']/port: not a port, got "99999", expected a port from 1 to 65535`,
 			server + `/entry[@name='a']/server-address: missing, expected an IPv4 or IPv6 address or a host name`}},
@@ -93,9 +98,18 @@ func TestValidateRefuses(t *testing.T) {
 			system + `/hsm-settings/provider: a choice, got both none and safenet-network, expected none, safenet-network or pkcs11`}},
 		{"something in none", inSystem(`<hsm-settings><provider><none><a/></none></provider></hsm-settings>`), []string{
 			system + `/hsm-settings/provider/none/a: unknown element, got "a", expected none within none`}},
-		{"a PKCS#11 module and a route", inSystem(`<hsm-settings><provider><pkcs11/></provider></hsm-settings><route><service/></route>`), []string{
-			system + `/hsm-settings/provider/pkcs11: not supported yet`,
-			system + `/route: not supported yet`}},
+		{"a PKCS#11 module of nothing, a route of nothing", inSystem(`<hsm-settings><provider><pkcs11/></provider></hsm-settings><route><service><entry name="hsm"/></service></route>`), []string{
+			system + `/hsm-settings/provider/pkcs11/module: missing, expected the absolute path of a file, of at most 1024 characters`,
+			system + `/hsm-settings/provider/pkcs11/token: missing, expected 1 to 32 bytes of text`,
+			system + `/route/service/entry[@name='hsm']/source: missing, expected the element`}},
+		{"501 retries, a group name of 32", inSystem(`<hsm-settings><provider><safenet-network><hsm-server><entry name="a"><server-address>h</server-address></entry></hsm-server><ha><auto-recovery-retry>501</auto-recovery-retry><ha-group-name>aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa</ha-group-name></ha></safenet-network></provider></hsm-settings>`), []string{
+			system + `/hsm-settings/provider/safenet-network/ha/auto-recovery-retry: out of range or not an integer, got "501", expected an integer from 0 to 500`,
+			system + `/hsm-settings/provider/safenet-network/ha/ha-group-name: not a name, got "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", expected 1 to 31 printable characters of ASCII without slashes, the first no dot`}},
+		{"a version that nobody speaks, another service's route", inSystem(`<hsm-settings><client-version>7.2.0</client-version></hsm-settings><route><service><entry name="dns"><source><interface>eth 0</interface><address>0.0.0.0</address></source></entry></service></route>`), []string{
+			system + `/hsm-settings/client-version: not one of the choices, got "7.2.0", expected automatic or 1`,
+			system + `/route/service/entry[@name='dns']/@name: not one of the choices, got "dns", expected hsm`,
+			system + `/route/service/entry[@name='dns']/source/interface: not an interface, got "eth 0", expected an interface's name, of at most 15 printable characters of ASCII without spaces, slashes and colons`,
+			system + `/route/service/entry[@name='dns']/source/address: not an address that connections can come from, got "0.0.0.0", expected an IPv4 or IPv6 address of this machine`}},
 
 		{"a listener's address", inProxy(`<forward><entry name="f"><address>localhost</address></entry></forward>`), []string{
 			listen + `/forward/entry[@name='f']/address: not an address to listen on, got "localhost", expected an IPv4 or IPv6 address; 0.0.0.0 or :: for every one of the machine`}},

@@ -34,7 +34,8 @@ type linker struct {
 
 // open opens the connection to the configured HSM. It does not wait for it: a
 // gateway starts without its HSM and names the cause.
-func (l *linker) open(server *config.HSMServer) (*client.Client, error) {
+func (l *linker) open(hsm *config.HSM) (*client.Client, error) {
+	server := hsm.Servers[0]
 	pair, err := l.pair()
 	if err != nil {
 		return nil, fmt.Errorf("reading the gateway's certificate for the HSM: %w", err)

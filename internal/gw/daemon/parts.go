@@ -100,8 +100,8 @@ func (p *parts) makePlane() (err error) {
 	p.hsm = keys.NewSwitch()
 	p.keys = certstore.NewKeys(p.hsm, p.vault)
 	p.plane, err = plane.New(plane.Options{
-		OpenHSM: func(server *config.HSMServer) (keys.Link, error) {
-			c, err := l.open(server)
+		OpenHSM: func(hsm *config.HSM) (keys.Link, error) {
+			c, err := l.open(hsm)
 			if err != nil {
 				return nil, err
 			}

@@ -330,9 +330,10 @@ func TestHSMChange(t *testing.T) {
 	opened := map[string]int{}
 	failing := errors.New("its certificate is not pinned")
 	w := newWorld(t, func(o *Options) {
-		o.OpenHSM = func(server *config.HSMServer) (keys.Link, error) {
-			opened[server.Name]++
-			if l := links[server.Name]; l != nil {
+		o.OpenHSM = func(hsm *config.HSM) (keys.Link, error) {
+			name := hsm.Servers[0].Name
+			opened[name]++
+			if l := links[name]; l != nil {
 				return l, nil
 			}
 			return nil, failing
@@ -344,7 +345,7 @@ func TestHSMChange(t *testing.T) {
 	at := s.Forward[0].Listen
 	on := func(name string) *config.Snapshot {
 		next := *s
-		next.HSM = &config.HSMServer{Name: name, Address: "192.0.2.50", Port: 1792}
+		next.HSM = &config.HSM{Provider: config.NetworkHSM, Servers: []config.HSMServer{{Name: name, Address: "192.0.2.50", Port: 1792}}}
 		return &next
 	}
 	w.apply(on("empty"))

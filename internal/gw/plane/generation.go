@@ -277,7 +277,7 @@ func ownAuthorities(s *config.Snapshot) []*x509.Certificate {
 	return list
 }
 
-// ownPorts are those of this program, and of its HSM where that is on this
+// ownPorts are those of this program, and of its HSMs where they are on this
 // host.
 func (c *compiler) ownPorts() []uint16 {
 	list := append([]uint16(nil), c.plane.options.OwnPorts...)
@@ -288,7 +288,9 @@ func (c *compiler) ownPorts() []uint16 {
 		list = append(list, l.Listen.Port())
 	}
 	if c.snapshot.HSM != nil {
-		list = append(list, c.snapshot.HSM.Port)
+		for _, server := range c.snapshot.HSM.Servers {
+			list = append(list, server.Port, server.SSHPort)
+		}
 	}
 	for _, port := range []uint16{c.snapshot.Management.HTTPSPort, c.snapshot.Management.SSHPort, c.snapshot.Management.MetricsPort} {
 		if port != 0 {
@@ -298,16 +300,19 @@ func (c *compiler) ownPorts() []uint16 {
 	return list
 }
 
-// reserved is the HSM's client port, where the configuration knows its address.
+// reserved are the HSMs' ports for clients and for administration, where the
+// configuration knows their addresses.
 func reserved(s *config.Snapshot) []netip.AddrPort {
 	if s.HSM == nil {
 		return nil
 	}
-	addr, err := netip.ParseAddr(s.HSM.Address)
-	if err != nil {
-		return nil
+	var list []netip.AddrPort
+	for _, server := range s.HSM.Servers {
+		if addr, err := netip.ParseAddr(server.Address); err == nil {
+			list = append(list, netip.AddrPortFrom(addr, server.Port), netip.AddrPortFrom(addr, server.SSHPort))
+		}
 	}
-	return []netip.AddrPort{netip.AddrPortFrom(addr, s.HSM.Port)}
+	return list
 }
 
 func ownAddresses() []netip.Addr {

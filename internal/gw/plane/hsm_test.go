@@ -133,7 +133,7 @@ func onHSM(t testing.TB, change func(*Options)) (*world, *hsm) {
 	t.Helper()
 	h := newHSM(t)
 	w := newWorld(t, func(o *Options) {
-		o.OpenHSM = func(*config.HSMServer) (keys.Link, error) { return keys.Network(h.open()), nil }
+		o.OpenHSM = func(*config.HSM) (keys.Link, error) { return keys.Network(h.open()), nil }
 		if change != nil {
 			change(o)
 		}

@@ -38,13 +38,13 @@ import (
 
 // Options wire a Plane. Sink and Logger are required.
 type Options struct {
-	// HSM is the way to the HSM; a change of the configured server has OpenHSM
+	// HSM is the way to the HSM; a change of what is configured has OpenHSM
 	// make another link, and the Switch lead to it. nil is a Switch of the
 	// Plane's own.
 	HSM *keys.Switch
-	// OpenHSM opens the link to a configured server, without waiting for it.
+	// OpenHSM opens the link to a configured HSM, without waiting for it.
 	// nil leaves the Switch as it is, whatever is configured.
-	OpenHSM func(*config.HSMServer) (keys.Link, error)
+	OpenHSM func(*config.HSM) (keys.Link, error)
 	// Provider finds the private keys of certificates; nil is HSM.
 	Provider keys.Provider
 

@@ -114,11 +114,7 @@ func find(old []*service, at place) *service {
 // openLink opens the way to another HSM than before.
 func (c *Prepared) openLink(s *config.Snapshot, before *generation) error {
 	open := c.plane.options.OpenHSM
-	var server *config.HSMServer
-	if before != nil {
-		server = before.snapshot.HSM
-	}
-	if open == nil || before != nil && reflect.DeepEqual(server, s.HSM) {
+	if open == nil || before != nil && reflect.DeepEqual(before.snapshot.HSM, s.HSM) {
 		return nil
 	}
 	if s.HSM != nil {

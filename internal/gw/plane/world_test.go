@@ -146,7 +146,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 		public: newAuthority(t, "Public Root", newKey(t))}
 	w.hsm.Add(w.trust.key, w.untrust.key)
 	o := Options{
-		OpenHSM: func(*config.HSMServer) (keys.Link, error) { return w.hsm, nil },
+		OpenHSM: func(*config.HSM) (keys.Link, error) { return w.hsm, nil },
 		Sink:    w.records, Logger: slog.New(slog.DiscardHandler), Roots: w.public.pool, Resolver: resolver(t),
 	}
 	if change != nil {
@@ -173,7 +173,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 func (w *world) snapshot(rules ...config.Rule) *config.Snapshot {
 	w.Helper()
 	s := &config.Snapshot{
-		HSM:                 &config.HSMServer{Name: "hsm", Address: "192.0.2.50", Port: 1792},
+		HSM:                 &config.HSM{Provider: config.NetworkHSM, Servers: []config.HSMServer{{Name: "hsm", Address: "192.0.2.50", Port: 1792, SSHPort: 2022}}},
 		Forward:             []config.Listener{{Name: "proxy", Listen: w.address()}},
 		AllowedDestinations: []config.AllowedDestination{{Network: netip.MustParsePrefix("127.0.0.0/8")}},
 		Limits:              config.Limits{MaxConnections: 1000, Handshake: patience, Connect: patience, Idle: time.Hour},
