@@ -44,8 +44,11 @@ var layers = map[string][]string{
 	"internal/hsm/object":    {},
 	"internal/hsm/mech":      {"internal/hsm/object"},
 	"internal/hsm/wire":      {"internal/hsm/object"},
-	"internal/hsm/store":     {"internal/hsm/object", "internal/durable"},
-	"internal/hsm/partition": {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/store", "internal/audit"},
+	// replica is the rules by which partitions come to hold the same, and the
+	// messages between them: no I/O; store keeps what the rules ask for.
+	"internal/hsm/replica":   {"internal/hsm/object"},
+	"internal/hsm/store":     {"internal/hsm/object", "internal/hsm/replica", "internal/durable"},
+	"internal/hsm/partition": {"internal/hsm/object", "internal/hsm/mech", "internal/hsm/replica", "internal/hsm/store", "internal/audit"},
 	"internal/hsm/server":    {"internal/hsm/wire", "internal/hsm/object"},
 	// settings is the process's configuration file, and nothing but that.
 	"internal/hsm/settings": {},
@@ -128,6 +131,7 @@ var forbidden = []struct{ pkg, imports, reason string }{
 	{"internal/hsm/object", "os", "objects and their rules are pure: no I/O"},
 	{"internal/hsm/mech", "os", "mechanisms are functions of key bytes: no I/O"},
 	{"internal/hsm/mech", "net", "mechanisms are functions of key bytes: no I/O"},
+	{"internal/hsm/replica", "os", "rules and messages are functions of values: no I/O"},
 	{"internal/keyfile", "os", "a codec reads and writes what it is given: no I/O"},
 	{"internal/hsm/wire", "os", "a codec reads and writes what it is given: no I/O"},
 	{"internal/gw/flow", "net/http", "the data plane's words carry no protocol stack"},

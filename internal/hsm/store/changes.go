@@ -110,14 +110,19 @@ func (tx *Tx) change(t tables, p object.ID, k, v []byte) (Change, error) {
 	if !change.Deleted {
 		return change, nil
 	}
-	st, err := decodeStored(t.objects.Get(id[:]))
+	change.At, err = tx.died(p, id, t.objects.Get(id[:]))
+	return change, err
+}
+
+// died reads a tombstone's time.
+func (tx *Tx) died(p, id object.ID, raw []byte) (time.Time, error) {
+	st, err := decodeStored(raw)
 	if err != nil {
-		return Change{}, tampered(malformed, "tombstone of object %v of partition %v", id, p)
+		return time.Time{}, tampered(malformed, "tombstone of object %v of partition %v", id, p)
 	}
 	died, ok := open(&tx.keys.tombstones, tx.objectContext("tombstone", p, id, st.place), st.secret)
 	if !ok || len(died) != 8 {
-		return Change{}, tampered(doesNotOpen, "tombstone of object %v of partition %v", id, p)
+		return time.Time{}, tampered(doesNotOpen, "tombstone of object %v of partition %v", id, p)
 	}
-	change.At = time.Unix(int64(binary.BigEndian.Uint64(died)), 0).UTC()
-	return change, nil
+	return time.Unix(int64(binary.BigEndian.Uint64(died)), 0).UTC(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/replica"
 )
 
 // FuzzDecoders feeds each decoder of stored bytes the same input: it is
@@ -21,7 +22,9 @@ func FuzzDecoders(f *testing.F) {
 	f.Add(stored{place: place{kind: kindRestored, sequence: 9, version: 4}, secret: []byte("all")}.append(nil))
 	f.Add(appendRestored(stored{place: at, attributes: []byte("sealed"), secret: []byte("sealed too")}))
 	f.Add(header{id: id, created: 1}.append(nil))
+	f.Add((&partition{sequence: 1, lastHandle: 2, members: 3, origin: here, replica: object.ReplicaID{1}}).append(nil, here))
 	f.Add(object.Defaults(object.ClassPrivateKey).Append(number(5)))
+	f.Add(replica.First(object.ReplicaID{1}).Append(object.Defaults(object.ClassPrivateKey).Append(number(5))))
 	f.Add(append(number(7), appendEntry(nil, id, at)...))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		same := func(what string, out []byte, err error) {
@@ -40,8 +43,14 @@ func FuzzDecoders(f *testing.F) {
 		same("restored object", appendRestored(inner), err)
 		h, err := decodeHeader(in)
 		same("header", h.append(nil), err)
-		handle, attributes, err := decodeAttributes(in)
-		same("attributes", attributes.Append(binary.BigEndian.AppendUint64(nil, handle)), err)
+		var o opened
+		if err := o.decode(in); err == nil {
+			out := o.template.Append(binary.BigEndian.AppendUint64(nil, o.handle))
+			if len(o.history.Vector) > 0 {
+				out = o.history.Append(out)
+			}
+			same("attributes", out, nil)
+		}
 		if len(in) >= 8 {
 			id, at, err := decodeEntry(in[:8], in[8:])
 			same("entry", append(number(at.sequence), appendEntry(nil, id, at)...), err)

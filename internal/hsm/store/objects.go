@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"time"
 
 	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/replica"
 )
 
 // MaxSecret is the longest secret of an object in bytes.
@@ -13,7 +15,8 @@ const MaxSecret = 64 << 10
 
 // An object's key is its ID. Its value is its place in the clear (kind, change
 // sequence, version), and sealed under the partition's key, each by itself, the
-// attributes (with the handle in front) and the secret. A tombstone is the same
+// attributes (with the handle in front, and behind them the object's history as
+// a replica) and the secret. A tombstone is the same
 // place, and sealed under the root key the time of its death. An object that was
 // restored over another version of itself is the same place, and sealed under
 // the root key the place that its parts were sealed for, and the parts.
@@ -96,52 +99,91 @@ func (tx *Tx) partContext(part string, origin, p, id object.ID, at place) []byte
 
 // PutObject writes an object, a new one or a new version of one that is there,
 // and returns the partition's change sequence. A new object gets its Handle; one
-// that is there keeps its own; o.Handle is set to it. ErrDeleted for an ID that
-// has a tombstone.
+// that is there keeps its own; o.Handle is set to it. It is a change of this
+// partition's: the object's history says so. ErrDeleted for an ID that has a
+// tombstone.
 func (tx *Tx) PutObject(p object.ID, key *PartitionKey, o *object.Object) (uint64, error) {
-	if o.ID == (object.ID{}) {
-		return 0, fmt.Errorf("writing object: it has no ID")
+	w, err := tx.openPlace(p, key, o.ID)
+	if err != nil {
+		return 0, err
 	}
+	history := replica.First(w.part.line())
+	if w.old == nil {
+		w.part.lastHandle++
+		o.Handle = w.part.lastHandle
+	} else {
+		o.Handle = w.handle
+		if history, err = w.history.Changed(w.part.line()); err != nil {
+			return 0, fmt.Errorf("writing object %v: %w", o.ID, err)
+		}
+	}
+	return tx.put(w, key, o, history)
+}
+
+// written is where an object is written: in an empty place, or over what is
+// there.
+type written struct {
+	t    tables
+	part *partition
+	p    object.ID
+
+	// Of what is there; old is nil where there is nothing.
+	old     *place
+	handle  uint64
+	history replica.History
+}
+
+// openPlace looks at what is there already. Opening it also shows that key is
+// the partition's.
+func (tx *Tx) openPlace(p object.ID, key *PartitionKey, id object.ID) (w written, err error) {
+	if id == (object.ID{}) {
+		return written{}, fmt.Errorf("writing object: it has no ID")
+	}
+	if w.t, err = tx.tables(p); err != nil {
+		return written{}, err
+	}
+	if w.part, err = tx.loadPartition(p); err != nil {
+		return written{}, err
+	}
+	w.p = p
+	raw := w.t.objects.Get(id[:])
+	if raw == nil {
+		return w, nil
+	}
+	there, err := tx.openAttributes(w.part, p, key, id, raw)
+	if err != nil {
+		return written{}, err
+	}
+	before, _, err := decodePlace(raw)
+	if err != nil {
+		return written{}, tampered(malformed, "object %v of partition %v", id, p)
+	}
+	w.old, w.handle, w.history = &before, there.handle, there.history
+	return w, nil
+}
+
+// put writes an object with its handle and history.
+func (tx *Tx) put(w written, key *PartitionKey, o *object.Object, history replica.History) (uint64, error) {
 	if err := o.Attributes.Check(); err != nil {
 		return 0, fmt.Errorf("writing object %v: %w", o.ID, err)
 	}
 	if len(o.Secret) > MaxSecret {
 		return 0, fmt.Errorf("writing object %v: secret has %d bytes, at most %d", o.ID, len(o.Secret), MaxSecret)
 	}
-	t, err := tx.tables(p)
-	if err != nil {
-		return 0, err
-	}
-	part, err := tx.loadPartition(p)
-	if err != nil {
-		return 0, err
-	}
 	at := place{kind: kindLive, version: 1}
-	var old *place
-	if raw := t.objects.Get(o.ID[:]); raw != nil {
-		// Opening the old version also shows that key is the partition's.
-		_, handle, _, err := tx.openAttributes(part, p, key, o.ID, raw)
-		if err != nil {
-			return 0, err
-		}
-		before, _, err := decodePlace(raw)
-		if err != nil {
-			return 0, tampered(malformed, "object %v of partition %v", o.ID, p)
-		}
-		old, at.version, o.Handle = &before, before.version+1, handle
-	} else {
-		part.lastHandle++
-		o.Handle = part.lastHandle
+	if w.old != nil {
+		at.version = w.old.version + 1
 	}
-	if at, err = tx.record(t, part, p, o.ID, old, at); err != nil {
+	at, err := tx.record(w.t, w.part, w.p, o.ID, w.old, at)
+	if err != nil {
 		return 0, err
 	}
 	plaintext := binary.BigEndian.AppendUint64(nil, o.Handle)
-	plaintext = o.Attributes.Append(plaintext)
+	plaintext = history.Append(o.Attributes.Append(plaintext))
 	st := stored{place: at}
-	st.attributes = seal(nil, (*[32]byte)(key), tx.partContext("attributes", part.origin, p, o.ID, at), plaintext)
-	st.secret = seal(nil, (*[32]byte)(key), tx.partContext("secret", part.origin, p, o.ID, at), o.Secret)
-	if err := t.objects.Put(o.ID[:], st.append(nil)); err != nil {
+	st.attributes = seal(nil, (*[32]byte)(key), tx.partContext("attributes", w.part.origin, w.p, o.ID, at), plaintext)
+	st.secret = seal(nil, (*[32]byte)(key), tx.partContext("secret", w.part.origin, w.p, o.ID, at), o.Secret)
+	if err := w.t.objects.Put(o.ID[:], st.append(nil)); err != nil {
 		return 0, fmt.Errorf("writing object %v: %w", o.ID, err)
 	}
 	return at.sequence, nil
@@ -158,19 +200,28 @@ func (tx *Tx) Object(p object.ID, key *PartitionKey, id object.ID) (*object.Obje
 	if raw == nil || isTombstone(raw) {
 		return nil, fmt.Errorf("object %v: %w", id, ErrNotFound)
 	}
+	there, secret, err := tx.openObject(p, key, id, raw)
+	if err != nil {
+		return nil, err
+	}
+	return &object.Object{ID: id, Handle: there.handle, Attributes: there.template, Secret: secret}, nil
+}
+
+// openObject opens a live object whole.
+func (tx *Tx) openObject(p object.ID, key *PartitionKey, id object.ID, raw []byte) (opened, []byte, error) {
 	part, err := tx.loadPartition(p)
 	if err != nil {
-		return nil, err
+		return opened{}, nil, err
 	}
-	st, handle, attributes, err := tx.openAttributes(part, p, key, id, raw)
+	there, err := tx.openAttributes(part, p, key, id, raw)
 	if err != nil {
-		return nil, err
+		return opened{}, nil, err
 	}
-	secret, ok := open((*[32]byte)(key), tx.partContext("secret", part.origin, p, id, st.place), st.secret)
+	secret, ok := open((*[32]byte)(key), tx.partContext("secret", part.origin, p, id, there.place), there.secret)
 	if !ok {
-		return nil, tampered(doesNotOpen, "secret of object %v of partition %v", id, p)
+		return opened{}, nil, tampered(doesNotOpen, "secret of object %v of partition %v", id, p)
 	}
-	return &object.Object{ID: id, Handle: handle, Attributes: attributes, Secret: secret}, nil
+	return there, secret, nil
 }
 
 // Objects iterates over a partition's objects by ID, their secrets left sealed:
@@ -197,51 +248,65 @@ func (tx *Tx) Objects(p object.ID, key *PartitionKey) iter.Seq2[*object.Object, 
 				return
 			}
 			id := object.ID(k)
-			_, handle, attributes, err := tx.openAttributes(part, p, key, id, raw)
+			there, err := tx.openAttributes(part, p, key, id, raw)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if !yield(&object.Object{ID: id, Handle: handle, Attributes: attributes}, nil) {
+			if !yield(&object.Object{ID: id, Handle: there.handle, Attributes: there.template}, nil) {
 				return
 			}
 		}
 	}
 }
 
-// openAttributes opens what of a live object may be read. It returns the parts
-// with the place that they were sealed for.
-func (tx *Tx) openAttributes(part *partition, p object.ID, key *PartitionKey, id object.ID, raw []byte) (stored, uint64, object.Template, error) {
+// opened is a live object but for its secret: what of it may be read, its
+// history, and the parts with the place that they were sealed for.
+type opened struct {
+	stored
+	handle   uint64
+	template object.Template
+	history  replica.History
+}
+
+// openAttributes opens what of a live object may be read. An object of before
+// there were histories has an implicit one.
+func (tx *Tx) openAttributes(part *partition, p object.ID, key *PartitionKey, id object.ID, raw []byte) (opened, error) {
 	st, err := decodeStored(raw)
 	if err != nil {
-		return stored{}, 0, nil, tampered(malformed, "object %v of partition %v", id, p)
+		return opened{}, tampered(malformed, "object %v of partition %v", id, p)
 	}
 	if st.kind == kindTombstone {
-		return stored{}, 0, nil, fmt.Errorf("object %v: %w", id, ErrDeleted)
+		return opened{}, fmt.Errorf("object %v: %w", id, ErrDeleted)
 	}
 	if st, err = tx.unwrapRestored(p, id, st); err != nil {
-		return stored{}, 0, nil, err
+		return opened{}, err
 	}
 	plaintext, ok := open((*[32]byte)(key), tx.partContext("attributes", part.origin, p, id, st.place), st.attributes)
 	if !ok {
-		return stored{}, 0, nil, tampered(doesNotOpen, "object %v of partition %v", id, p)
+		return opened{}, tampered(doesNotOpen, "object %v of partition %v", id, p)
 	}
-	handle, attributes, err := decodeAttributes(plaintext)
-	if err != nil {
-		return stored{}, 0, nil, tampered(malformed, "object %v of partition %v", id, p)
+	there := opened{stored: st, history: replica.Implicit(replica.Line(part.origin, p), st.version)}
+	if err := there.decode(plaintext); err != nil {
+		return opened{}, tampered(malformed, "object %v of partition %v", id, p)
 	}
-	return st, handle, attributes, nil
+	return there, nil
 }
 
-func decodeAttributes(b []byte) (handle uint64, t object.Template, err error) {
+// decode reads the sealed attributes: handle (uint64), template, and the history
+// where there is one.
+func (o *opened) decode(b []byte) (err error) {
 	if len(b) < 8 {
-		return 0, nil, errMalformed
+		return errMalformed
 	}
-	t, rest, err := object.DecodeTemplate(b[8:])
-	if err != nil || len(rest) != 0 {
-		return 0, nil, errMalformed
+	o.handle = binary.BigEndian.Uint64(b)
+	if o.template, b, err = object.DecodeTemplate(b[8:]); err != nil || len(b) == 0 {
+		return err
 	}
-	return binary.BigEndian.Uint64(b), t, nil
+	if o.history, b, err = replica.DecodeHistory(b); err == nil && len(b) > 0 {
+		err = errMalformed
+	}
+	return err
 }
 
 // DeleteObject destroys an object and leaves a tombstone, so that its ID is
@@ -260,16 +325,26 @@ func (tx *Tx) DeleteObject(p, id object.ID) (uint64, error) {
 	if raw == nil || isTombstone(raw) {
 		return 0, fmt.Errorf("deleting object %v: %w", id, ErrNotFound)
 	}
-	old, _, err := decodePlace(raw)
-	if err != nil {
-		return 0, tampered(malformed, "object %v of partition %v", id, p)
+	return tx.bury(t, part, p, id, raw, tx.s.opts.Now())
+}
+
+// bury leaves a tombstone where an object is, or nothing.
+func (tx *Tx) bury(t tables, part *partition, p, id object.ID, raw []byte, died time.Time) (uint64, error) {
+	var old *place
+	at := place{kind: kindTombstone, version: 1}
+	if raw != nil {
+		before, _, err := decodePlace(raw)
+		if err != nil {
+			return 0, tampered(malformed, "object %v of partition %v", id, p)
+		}
+		old, at.version = &before, before.version+1
 	}
-	at, err := tx.record(t, part, p, id, &old, place{kind: kindTombstone, version: old.version + 1})
+	at, err := tx.record(t, part, p, id, old, at)
 	if err != nil {
 		return 0, err
 	}
-	died := number(uint64(tx.s.opts.Now().Unix()))
-	st := stored{place: at, secret: seal(nil, &tx.keys.tombstones, tx.objectContext("tombstone", p, id, at), died)}
+	when := number(uint64(died.Unix()))
+	st := stored{place: at, secret: seal(nil, &tx.keys.tombstones, tx.objectContext("tombstone", p, id, at), when)}
 	if err := t.objects.Put(id[:], st.append(nil)); err != nil {
 		return 0, fmt.Errorf("deleting object %v: %w", id, err)
 	}

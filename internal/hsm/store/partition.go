@@ -21,33 +21,50 @@ type partition struct {
 	// origin is the store that the partition was made in, which its objects'
 	// seals are bound to: this one, unless it was restored from another's backup.
 	origin object.ID
+	// replica names this partition's changes. It is zero in a partition of
+	// before there were replicas, until it is asked for or something changes.
+	replica object.ReplicaID
 
 	changed bool // in this transaction
 }
 
-const partitionSize = 3*8 + digestSize
+const (
+	partitionSize = 3*8 + digestSize
+	replicaSize   = len(object.ID{}) + len(object.ReplicaID{}) // with the origin
+)
 
-// append leaves out an origin that is this store, as stores of before there
-// were backups do: there is one encoding.
+// append ends with the origin and the replica. Without a replica it leaves out
+// an origin that is this store, as stores of before there were backups do: there
+// is one encoding.
 func (p *partition) append(b []byte, store object.ID) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.sequence)
 	b = binary.BigEndian.AppendUint64(b, p.lastHandle)
 	b = binary.BigEndian.AppendUint64(b, p.members)
 	b = append(b, p.digest[:]...)
-	if p.origin == store {
-		return b
+	switch {
+	case p.replica != object.ReplicaID{}:
+		return append(append(b, p.origin[:]...), p.replica[:]...)
+	case p.origin != store:
+		return append(b, p.origin[:]...)
 	}
-	return append(b, p.origin[:]...)
+	return b
 }
 
 func decodePartition(b []byte, store object.ID) (*partition, error) {
 	origin := store
-	if len(b) == partitionSize+len(origin) {
-		origin = object.ID(b[partitionSize:])
-		if origin == store {
+	var replica object.ReplicaID
+	switch len(b) {
+	case partitionSize:
+	case partitionSize + len(origin):
+		if origin = object.ID(b[partitionSize:]); origin == store {
 			return nil, errMalformed
 		}
-	} else if len(b) != partitionSize {
+	case partitionSize + replicaSize:
+		origin = object.ID(b[partitionSize : partitionSize+len(origin)])
+		if replica = object.ReplicaID(b[partitionSize+len(origin):]); replica == (object.ReplicaID{}) {
+			return nil, errMalformed
+		}
+	default:
 		return nil, errMalformed
 	}
 	return &partition{
@@ -56,6 +73,7 @@ func decodePartition(b []byte, store object.ID) (*partition, error) {
 		members:    binary.BigEndian.Uint64(b[16:]),
 		digest:     digest(b[24:partitionSize]),
 		origin:     origin,
+		replica:    replica,
 	}, nil
 }
 
@@ -84,7 +102,7 @@ func (tx *Tx) CreatePartition(id object.ID) error {
 			return fmt.Errorf("creating partition %v: %w", id, err)
 		}
 	}
-	p := &partition{origin: tx.keys.store}
+	p := &partition{origin: tx.keys.store, replica: newReplica()}
 	tx.partitions[id] = p
 	return tx.putPartition(id, p)
 }

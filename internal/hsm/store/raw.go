@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/replica"
 )
 
 // RawPartition is what a backup holds of a partition, beside its members.
@@ -131,11 +132,13 @@ func (tx *Tx) RestorePartition(raw RawPartition, members iter.Seq2[RawObject, er
 }
 
 // ReplacePartition puts a partition that is there back to what a backup holds
-// of it. History goes forward: every member takes a new change sequence and a
-// version above both its own and the backup's; what is there and not in the
-// backup is destroyed and leaves a tombstone; handles are not used again.
+// of it, as another replica. Change sequences go forward: every member takes a
+// new one, and a version above both its own and the backup's; handles are not
+// used again. What is there and not in the backup is gone. It leaves no
+// tombstone: who put a partition back did not destroy what other replicas hold.
+// Tombstones that are there stay, where the backup does not hold the object.
 func (tx *Tx) ReplacePartition(raw RawPartition, members iter.Seq2[RawObject, error]) error {
-	var gone []RawObject
+	var tombstones []RawObject
 	versions := map[object.ID]uint64{}
 	before, err := tx.Raw(raw.ID)
 	if err != nil {
@@ -146,7 +149,9 @@ func (tx *Tx) ReplacePartition(raw RawPartition, members iter.Seq2[RawObject, er
 			return err
 		}
 		versions[o.ID] = o.Version
-		gone = append(gone, RawObject{Change: o})
+		if o.Deleted {
+			tombstones = append(tombstones, RawObject{Change: o})
+		}
 	}
 	if err := errorsOf(tx.DeletePartition(raw.ID), tx.CreatePartition(raw.ID)); err != nil {
 		return err
@@ -177,15 +182,11 @@ func (tx *Tx) ReplacePartition(raw RawPartition, members iter.Seq2[RawObject, er
 	if count != raw.Members {
 		return fmt.Errorf("restoring partition %v: %d objects came, expected %d", raw.ID, count, raw.Members)
 	}
-	for _, o := range gone {
+	for _, o := range tombstones {
 		if t.objects.Get(o.ID[:]) != nil {
 			continue
 		}
-		version := o.Version
-		if !o.Deleted {
-			o.Deleted, o.At, version = true, tx.s.opts.Now(), version+1
-		}
-		if err := tx.putRaw(t, part, raw.ID, &o, version); err != nil {
+		if err := tx.putRaw(t, part, raw.ID, &o, o.Version); err != nil {
 			return err
 		}
 	}
@@ -259,8 +260,8 @@ func decodeRestored(b []byte) (stored, error) {
 
 const (
 	rawSize = 16 + 1 + 4*8 + 4
-	// maxAttributes is the longest template with its handle, sealed.
-	maxAttributes = 8 + 2 + object.MaxAttributes*(8+object.MaxAttributeValue) + sealOverhead
+	// maxAttributes is the longest template with its handle and history, sealed.
+	maxAttributes = 8 + 2 + object.MaxAttributes*(8+object.MaxAttributeValue) + replica.MaxHistory + sealOverhead
 
 	// MaxRawObject is the longest encoding of a RawObject in bytes.
 	MaxRawObject = rawSize + maxAttributes + MaxSecret + sealOverhead
