@@ -41,9 +41,9 @@ var layers = map[string][]string{
 	"internal/syslog": {},
 
 	// The HSM. Only partition says yes or no; server never sees a key.
-	"internal/hsm/object":    {},
-	"internal/hsm/mech":      {"internal/hsm/object"},
-	"internal/hsm/wire":      {"internal/hsm/object"},
+	"internal/hsm/object": {},
+	"internal/hsm/mech":   {"internal/hsm/object"},
+	"internal/hsm/wire":   {"internal/hsm/object"},
 	// replica is the rules by which partitions come to hold the same, and the
 	// messages between them: no I/O; store keeps what the rules ask for.
 	"internal/hsm/replica":   {"internal/hsm/object"},
@@ -70,9 +70,10 @@ var layers = map[string][]string{
 
 	// The gateway. flow holds the data plane's words; intercept knows no
 	// certificate store and no HSM, only a flow.Certifier.
-	"internal/gw/flow":      {},
-	"internal/gw/config":    {"internal/durable"},
-	"internal/gw/keys":      {"client", "internal/gw/flow"},
+	"internal/gw/flow":   {},
+	"internal/gw/config": {"internal/durable"},
+	// vault for the words of what wraps its master key.
+	"internal/gw/keys":      {"client", "internal/gw/flow", "internal/gw/vault"},
 	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign", "internal/keyfile"},
 	"internal/gw/verify":    {"internal/gw/flow"},
 	"internal/gw/policy":    {"internal/gw/config", "internal/gw/flow"},

@@ -16,18 +16,18 @@ import (
 	"moongate/internal/gw/flow"
 )
 
-// Network returns the Link to the keys on a network HSM, which closes the
-// client. Each call's time goes to the context's flow.Meter, whose ID, if it
+// Network returns the Link to the keys on a network HSM, or on a group of them,
+// which closes the HSM. Each call's time goes to the context's flow.Meter, whose ID, if it
 // has one, becomes the operation id in the HSM's audit.
-func Network(c *client.Client) Link {
-	return &network{client: c, found: map[publicID]client.Key{}}
+func Network(h HSM) Link {
+	return &network{client: h, found: map[publicID]client.Key{}}
 }
 
 // publicID is the SHA-256 of a public key's SubjectPublicKeyInfo.
 type publicID [sha256.Size]byte
 
 type network struct {
-	client *client.Client
+	client HSM
 
 	mu sync.Mutex
 	// found are the keys that were looked up; guarded by mu. What was not

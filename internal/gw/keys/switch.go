@@ -19,6 +19,13 @@ type Link interface {
 	Close() error
 }
 
+// Activated is what a Link may be that wants to know when it is the one that a
+// Switch leads to.
+type Activated interface {
+	// Activate is called once the Switch leads here. It does not wait.
+	Activate()
+}
+
 // Switch is a Provider that passes on to a Link, which can be replaced under
 // way: a use of a key belongs to the link at which it began. It is safe for
 // concurrent use.
@@ -37,8 +44,11 @@ func (s *Switch) Set(link Link) (before Link) {
 		link = None{}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	before, s.link = s.link, link
+	s.mu.Unlock()
+	if a, told := link.(Activated); told {
+		a.Activate()
+	}
 	return before
 }
 
