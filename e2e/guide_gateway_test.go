@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -46,10 +48,11 @@ func (g *guide) forwardProxy() {
 	ca := newCA(g.t)
 	i := &inspection{setting: &setting{t: g.t, w: g.w, hsm: g.hsm, partition: g.partition, ca: ca}}
 	// The servers last as long as the guide, not as this step.
-	i.rsa = peers.NewOrigin(g.whole, server(g.t, ca, "rsa", []string{"localhost", "app.test"}))
-	i.ec = peers.NewOrigin(g.whole, server(g.t, ca, "ec", []string{"localhost", "app.test"}))
-	i.link = g.w.Register(g.hsm, "firewall", g.partition)
+	i.rsa = g.origin(server(g.t, ca, "rsa", []string{"localhost", "app.test"}))
+	i.ec = g.origin(server(g.t, ca, "ec", []string{"localhost", "app.test"}))
+	i.link = g.w.RegisterFrom(g.hosts.gateway, g.hsm, "firewall", g.partition)
 	i.gateway = g.w.Gateway(i.link, world.GatewaySettings{
+		Host:         g.hosts.gateway,
 		TrustedRoots: []*x509.Certificate{ca.Root}, Allowed: []string{"127.0.0.0/8"},
 		ForwardTrust: parsePEM(g.t, g.workstation.path(exported)),
 		Inbound:      []world.Site{{Name: "app", Server: i.rsa.Address, ServerName: "app.test", Hosts: []string{"app.test"}}},
@@ -60,6 +63,17 @@ func (g *guide) forwardProxy() {
 	r := i.at(g.t).record(func(r *flow.Record) bool { return r.Kind == flow.Forward && r.ClientLeg != nil })
 	g.equal("the leaf's issuer", r.ClientLeg.Certificate.Issuer, "CN=forward.thales.com,O=thales,C=CA")
 	g.signedFor(r)
+}
+
+// origin is a server that only the gateway reaches: on its own loopback.
+func (g *guide) origin(certificate tls.Certificate) *peers.Origin {
+	g.t.Helper()
+	var l net.Listener
+	must(g.t, g.hosts.gateway.Do(func() (err error) {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	}))
+	return peers.NewOriginOn(g.whole, l, certificate)
 }
 
 // browse gets a page through the forward proxy with curl, which trusts one CA.

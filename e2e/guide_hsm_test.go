@@ -82,12 +82,13 @@ func (h *guideHost) list(options string) []listed {
 func (g *guide) co() string { return g.partition.CryptoOfficer + "\n" }
 
 func (g *guide) staticAddress() {
-	elsewhere := g.newHost("elsewhere")
-	elsewhere.run("./cmu client init -name=elsewhere -ip=127.0.0.2", "")
-	elsewhere.run("./cmu server add -address="+g.hsm.Addr+" -certificate="+g.hsm.ServerCertificate(), "")
-	g.admin("client register -c elsewhere -ip 127.0.0.2 -certificate " + elsewhere.path("127.0.0.2.pem"))
+	elsewhere := g.newHost("elsewhere", g.hosts.workstation)
+	const other = "10.164.79.1"
+	elsewhere.run("./cmu client init -name=elsewhere -ip="+other, "")
+	elsewhere.run("./cmu server add -address={hsm} -certificate="+g.hsm.ServerCertificate(), "")
+	g.admin("client register -c elsewhere -ip " + other + " -certificate " + elsewhere.path(other+".pem"))
 	out := elsewhere.verify(1, "./cmu verify", "", "tls ok", "registered FAIL", "assigned -")
-	if !strings.Contains(out.stdout, "registered for 127.0.0.2 and calls from 127.0.0.1") {
+	if !strings.Contains(out.stdout, "registered for "+other+" and calls from "+elsewhere.host.From()) {
 		g.t.Error("the addresses are not named")
 	}
 	g.admin("client delete -client elsewhere -force")
@@ -105,12 +106,12 @@ func (g *guide) prepareHSM() {
 }
 
 func (g *guide) copyServerCertificate() {
-	g.gateway = g.newHost("gateway")
+	g.gateway = g.newHost("gateway", g.hosts.gateway)
 	want, err := os.ReadFile(g.hsm.ServerCertificate())
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	for _, line := range []string{"scp admin@127.0.0.1:server.pem .", "scp -O admin@127.0.0.1:server.pem legacy.pem"} {
+	for _, line := range []string{"scp admin@{hsm}:server.pem .", "scp -O admin@{hsm}:server.pem legacy.pem"} {
 		g.gateway.run(line, "")
 	}
 	for _, name := range []string{"server.pem", "legacy.pem"} {
@@ -122,7 +123,7 @@ func (g *guide) copyServerCertificate() {
 	// Nothing else is there to be copied.
 	for _, file := range []string{"device.key", "hsm.db", "/etc/passwd", "../server.key"} {
 		for _, protocol := range []string{"", "-O "} {
-			if _, code := g.gateway.quiet("scp "+protocol+"admin@127.0.0.1:"+file+" stolen", ""); code == 0 {
+			if _, code := g.gateway.quiet("scp "+protocol+"admin@{hsm}:"+file+" stolen", ""); code == 0 {
 				g.t.Errorf("%s%s was copied", protocol, file)
 			}
 		}
@@ -130,32 +131,32 @@ func (g *guide) copyServerCertificate() {
 }
 
 func (g *guide) importServerCertificate() {
-	added := g.gateway.run("./cmu server add -address="+g.hsm.Addr+" -certificate=server.pem", "")
+	added := g.gateway.run("./cmu server add -address={hsm} -certificate=server.pem", "")
 	fingerprint := regexp.MustCompile(`[0-9a-f]{64}`).FindString(added.stdout)
 	if out := g.admin("ntls show"); fingerprint == "" || !strings.Contains(out, fingerprint) {
 		g.t.Error("the fingerprint is not the one that the HSM prints")
 	}
 	// A host that pinned another certificate takes this HSM for a stranger.
-	misled := g.newHost("misled")
-	misled.run("./cmu client init -name=misled -ip=127.0.0.1", "")
-	misled.run("./cmu server add -address="+g.hsm.Addr+" -certificate=127.0.0.1.pem", "")
+	misled := g.newHost("misled", g.hosts.gateway)
+	misled.run("./cmu client init -name=misled -ip={me}", "")
+	misled.run("./cmu server add -address={hsm} -certificate={me}.pem", "")
 	misled.verify(1, "./cmu verify", "", "tcp ok", "tls FAIL", "registered -")
 }
 
 func (g *guide) exportClientCertificate() {
-	out := g.gateway.run("./cmu client init -name=gw1 -ip=127.0.0.1", "")
-	if !strings.Contains(out.stdout, "client register -c gw1 -ip 127.0.0.1") {
+	out := g.gateway.run("./cmu client init -name=gw1 -ip={me}", "")
+	if !strings.Contains(out.stdout, g.gateway.words("client register -c gw1 -ip {me}")) {
 		g.t.Error("the line for the HSM is not printed")
 	}
-	if _, err := client.LoadCertificates(g.gateway.path("127.0.0.1.pem")); err != nil {
+	if _, err := client.LoadCertificates(g.gateway.path(g.gateway.words("{me}.pem"))); err != nil {
 		g.t.Error(err)
 	}
 }
 
 func (g *guide) copyClientCertificate() {
-	g.gateway.run("scp -O 127.0.0.1.pem admin@127.0.0.1:", "")
-	g.gateway.run("scp 127.0.0.1.pem admin@127.0.0.1:", "")
-	for _, line := range []string{"scp client.toml admin@127.0.0.1:", "scp 127.0.0.1.pem admin@127.0.0.1:../hsm.db", "scp -O client.toml admin@127.0.0.1:x.pem"} {
+	g.gateway.run("scp -O {me}.pem admin@{hsm}:", "")
+	g.gateway.run("scp {me}.pem admin@{hsm}:", "")
+	for _, line := range []string{"scp client.toml admin@{hsm}:", "scp {me}.pem admin@{hsm}:../hsm.db", "scp -O client.toml admin@{hsm}:x.pem"} {
 		if _, code := g.gateway.quiet(line, ""); code == 0 {
 			g.t.Errorf("%s was taken", line)
 		}
@@ -174,7 +175,7 @@ func (g *guide) accessHSM() {
 		g.t.Errorf("a wrong password was taken: %+v, %v", r, err)
 	}
 	// Commands from a script, without a terminal.
-	out := g.gateway.run("ssh admin@127.0.0.1 <<EOF\nhsm show\nclient list\nEOF", "")
+	out := g.gateway.run("ssh admin@{hsm} <<EOF\nhsm show\nclient list\nEOF", "")
 	if strings.Count(out.stdout, "Command Result : 0 (Success)") != 2 {
 		g.t.Error("not both commands were done")
 	}
@@ -183,7 +184,7 @@ func (g *guide) accessHSM() {
 // onHSM types a command of the HSM's shell as the argument of ssh.
 func (h *guideHost) onHSM(code int, command string) string {
 	h.g.t.Helper()
-	out, got := h.try("ssh admin@127.0.0.1 '"+command+"'", "")
+	out, got := h.try("ssh admin@{hsm} '"+command+"'", "")
 	if got != code {
 		h.g.t.Fatalf("%s: exit code %d, expected %d", command, got, code)
 	}
@@ -192,7 +193,7 @@ func (h *guideHost) onHSM(code int, command string) string {
 
 func (g *guide) registerClient() {
 	g.gateway.verify(1, "./cmu verify", "", "tls ok", "registered FAIL")
-	if out := g.gateway.onHSM(0, "client register -c gw1 -ip 127.0.0.1"); !strings.Contains(out, "'client register' successful.") {
+	if out := g.gateway.onHSM(0, "client register -c gw1 -ip {me}"); !strings.Contains(out, "'client register' successful.") {
 		g.t.Error("no success is told")
 	}
 	g.gateway.verify(1, "./cmu verify", "", "registered ok", "assigned FAIL")
@@ -206,11 +207,11 @@ func (g *guide) assignPartition() {
 }
 
 func (g *guide) duplicateIsRefused() {
-	out := g.gateway.onHSM(1, "client register -c gw1 -ip 127.0.0.1")
+	out := g.gateway.onHSM(1, "client register -c gw1 -ip {me}")
 	if !strings.Contains(out, "client delete -client gw1") || !strings.Contains(out, "Command Result : 65535") {
 		g.t.Error("the duplicate was not refused with the command that helps")
 	}
-	if out := g.gateway.onHSM(0, "client register -c gw1 -ip 127.0.0.1 --replace"); !strings.Contains(out, "'client register' successful.") {
+	if out := g.gateway.onHSM(0, "client register -c gw1 -ip {me} --replace"); !strings.Contains(out, "'client register' successful.") {
 		g.t.Error("--replace does not replace")
 	}
 	g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1")
@@ -218,7 +219,7 @@ func (g *guide) duplicateIsRefused() {
 
 func (g *guide) deleteClient() {
 	live := g.gateway.dial(client.RoleCryptoOfficer, g.partition.CryptoOfficer)
-	out := g.gateway.run("ssh admin@127.0.0.1 'client delete -client gw1'", "proceed\n")
+	out := g.gateway.run("ssh admin@{hsm} 'client delete -client gw1'", "proceed\n")
 	if !strings.Contains(out.stdout, "CAUTION: Are you sure you wish to delete client named: gw1") {
 		g.t.Error("it does not ask before")
 	}
@@ -234,7 +235,7 @@ func (g *guide) deleteClient() {
 			g.t.Fatalf("the connection stands: %+v", live.Status())
 		}
 	}
-	g.gateway.onHSM(0, "client register -c gw1 -ip 127.0.0.1")
+	g.gateway.onHSM(0, "client register -c gw1 -ip {me}")
 	g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1")
 	g.gateway.verify(0, "./cmu verify -login=F", "", "assigned ok")
 }
@@ -305,13 +306,13 @@ func (g *guide) partitionName() {
 }
 
 func (g *guide) separateHost() {
-	g.workstation = g.newHost("workstation")
+	g.workstation = g.newHost("workstation", g.hosts.workstation)
 	h := g.workstation
-	h.run("./cmu client init -name=workstation -ip=127.0.0.1", "")
-	h.run("scp admin@127.0.0.1:server.pem .", "")
-	h.run("./cmu server add -address="+g.hsm.Addr+" -certificate=server.pem", "")
-	h.run("scp 127.0.0.1.pem admin@127.0.0.1:", "")
-	h.onHSM(0, "client register -c workstation -ip 127.0.0.1")
+	h.run("./cmu client init -name=workstation -ip={me}", "")
+	h.run("scp admin@{hsm}:server.pem .", "")
+	h.run("./cmu server add -address={hsm} -certificate=server.pem", "")
+	h.run("scp {me}.pem admin@{hsm}:", "")
+	h.onHSM(0, "client register -c workstation -ip {me}")
 	h.onHSM(0, "client assignpartition -c workstation -p p1")
 	h.verify(0, "./cmu verify", g.co(), "login ok")
 }

@@ -32,7 +32,11 @@ func TestGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := &guide{whole: t, w: world.T(t)}
-	g.hsm = g.w.HSM()
+	net := g.w.Network()
+	g.hosts.hsm, g.hosts.second = net.Host("hsm1", "10.164.75.32"), net.Host("hsm2", "10.164.75.33")
+	g.hosts.gateway = net.Host("gateway", "10.164.76.45", "10.164.77.45")
+	g.hosts.workstation = net.Host("workstation", "10.164.78.10")
+	g.hsm = g.w.HSMOn(g.hosts.hsm)
 	for _, list := range lists {
 		for _, s := range list {
 			if !t.Run(s.id, func(t *testing.T) {
@@ -146,8 +150,9 @@ type guide struct {
 
 	whole *testing.T // of all steps
 
-	w   world.Test
-	hsm *world.HSM
+	w     world.Test
+	hosts guideHosts
+	hsm   *world.HSM
 
 	partition   *world.Partition
 	gateway     *guideHost // the gateway's host, by its tools alone
@@ -157,6 +162,9 @@ type guide struct {
 	exported    string // file with the certificate
 	inspection  *inspection
 }
+
+// guideHosts are the machines of the guide, by the addresses that it has.
+type guideHosts struct{ hsm, second, gateway, workstation *world.Host }
 
 // command is the command line that the present row quotes.
 func (g *guide) command() string {
@@ -203,14 +211,15 @@ func (g *guide) show(text string) {
 // guideHost is a machine with cmu in its directory and a client configuration.
 type guideHost struct {
 	g    *guide
+	host *world.Host
 	name string
 	dir  string
 	ssh  *world.OpenSSH // to the HSM, as admin
 }
 
-func (g *guide) newHost(name string) *guideHost {
+func (g *guide) newHost(name string, on *world.Host) *guideHost {
 	g.t.Helper()
-	h := &guideHost{g: g, name: name, dir: filepath.Join(g.w.Dir(), name)}
+	h := &guideHost{g: g, host: on, name: name, dir: filepath.Join(g.w.Dir(), name)}
 	program, err := world.Program(g.t.Context(), "cmu")
 	if err != nil {
 		g.t.Fatal(err)
@@ -224,6 +233,13 @@ func (g *guide) newHost(name string) *guideHost {
 	return h
 }
 
+// words puts addresses into a line: {hsm}, {hsm2}, {gateway}, and {me} for what
+// this host calls from.
+func (h *guideHost) words(line string) string {
+	hosts := h.g.hosts
+	return strings.NewReplacer("{hsm}", hosts.hsm.IP(), "{hsm2}", hosts.second.IP(), "{gateway}", hosts.gateway.IP(), "{me}", h.host.From()).Replace(line)
+}
+
 func (h *guideHost) path(name string) string { return filepath.Join(h.dir, name) }
 
 // output is what a command printed.
@@ -233,7 +249,7 @@ type output struct{ stdout, stderr string }
 // what it asks, which is not shown.
 func (h *guideHost) try(line, input string) (output, int) {
 	h.g.t.Helper()
-	fmt.Fprintf(h.g.t.Output(), "  %s$ %s\n", h.name, line)
+	fmt.Fprintf(h.g.t.Output(), "  %s$ %s\n", h.name, h.words(line))
 	out, code := h.quiet(line, input)
 	h.g.show(out.stderr + out.stdout)
 	return out, code
@@ -246,11 +262,11 @@ func (h *guideHost) quiet(line, input string) (output, int) {
 	// ssh and scp are typed as they are; who we are there, and on which port,
 	// is what a person's own configuration says.
 	own := fmt.Sprintf(`ssh() { command ssh -F '%[1]s' "$@"; }; scp() { command scp -F '%[1]s' "$@"; }; `, h.ssh.Config())
-	cmd := exec.CommandContext(h.g.t.Context(), "sh", "-c", own+line)
+	cmd := exec.CommandContext(h.g.t.Context(), "sh", "-c", own+h.words(line))
 	cmd.Dir = h.dir
 	cmd.Env = append(append(os.Environ(), "HOME="+h.dir, "MOONGATE_CLIENT_CONF="+h.path("client.toml")), h.ssh.Env()...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
-	err := cmd.Run()
+	err := h.host.Do(cmd.Run)
 	if exit, is := errors.AsType[*exec.ExitError](err); is {
 		return output{stdout.String(), stderr.String()}, exit.ExitCode()
 	} else if err != nil {
@@ -302,13 +318,14 @@ func (g *guide) equal(what, got, want string) {
 	}
 }
 
-// dial connects as the host's client, in this process.
+// dial connects as the host's client, from the host but in this process.
 func (h *guideHost) dial(role client.Role, password string) *client.Client {
 	h.g.t.Helper()
 	config, err := client.LoadConfig(h.path("client.toml"))
 	if err != nil {
 		h.g.t.Fatal(err)
 	}
+	config.Address = world.T(h.g.t).Forward(h.host, h.g.hsm.Addr)
 	config.Role = role
 	config.Password = func() ([]byte, error) { return []byte(password), nil }
 	c, err := client.Dial(h.g.t.Context(), config)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -25,6 +26,16 @@ type Origin struct {
 
 // NewOrigin starts an Origin that ends with the test.
 func NewOrigin(t *testing.T, cert tls.Certificate, change ...func(*tls.Config)) *Origin {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewOriginOn(t, l, cert, change...)
+}
+
+// NewOriginOn is NewOrigin on a listener.
+func NewOriginOn(t *testing.T, l net.Listener, cert tls.Certificate, change ...func(*tls.Config)) *Origin {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -70,6 +81,8 @@ func NewOrigin(t *testing.T, cert tls.Certificate, change ...func(*tls.Config)) 
 		f(s.TLS)
 	}
 	s.EnableHTTP2 = true
+	s.Listener.Close()
+	s.Listener = l
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	address := s.Listener.Addr().String()

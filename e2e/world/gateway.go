@@ -43,6 +43,8 @@ type GatewaySettings struct {
 	ForwardTrust *x509.Certificate
 	// NoECDSA leaves the ECDSA forward CAs out.
 	NoECDSA bool
+	// Host is where it runs; nil is this machine's loopback.
+	Host *Host
 }
 
 // Site is a protected server.
@@ -66,6 +68,7 @@ func (s Site) kinds() map[string]bool {
 
 // Gateway is a gateway that runs as a process, with its keys on an HSM.
 type Gateway struct {
+	Host    *Host // that it runs on
 	Dir     string
 	Proxy   string            // address of the forward proxy
 	Inbound map[string]string // addresses by Site.Name
@@ -98,7 +101,8 @@ func StartGateway(ctx context.Context, dir string, link *Registered, settings Ga
 		return nil, err
 	}
 	g := &Gateway{
-		Dir: filepath.Join(dir, "gateway"), Inbound: map[string]string{}, Certificates: map[string]*x509.Certificate{},
+		Host: settings.Host,
+		Dir:  filepath.Join(dir, "gateway"), Inbound: map[string]string{}, Certificates: map[string]*x509.Certificate{},
 		program: program,
 	}
 	g.files = gateway.In(g.Dir)
@@ -143,6 +147,14 @@ func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings Gatew
 	settingsOf, err := link.Config(client.RoleCryptoOfficer)
 	if err != nil {
 		return err
+	}
+	if g.Host != nil {
+		f, err := NewForwarder(g.Host, settingsOf.Address)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		settingsOf.Address = f.Address
 	}
 	c, err := client.Dial(ctx, settingsOf)
 	if err != nil {
@@ -229,9 +241,9 @@ func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 		return err
 	}
 	forward := proxy + "/forward/" + config.EntryStep("proxy")
-	b.Set(forward+"/address", loopback)
+	b.Set(forward+"/address", g.Host.IP())
 	b.Set(forward+"/port", strconv.Itoa(ports[0]))
-	g.Proxy = net.JoinHostPort(loopback, strconv.Itoa(ports[0]))
+	g.Proxy = g.Host.At(ports[0])
 	for _, allowed := range settings.Allowed {
 		b.Set(proxy+"/allowed-destination", allowed)
 	}
@@ -293,12 +305,18 @@ func (g *Gateway) configureManagement(b *config.Builder, ports []int) error {
 	account := "/config/mgt-config/users/" + config.EntryStep("admin")
 	b.Set(account+"/phash", hash)
 	b.Set(account+"/permissions/role-based/superuser", "yes")
+	if g.Host != nil {
+		ports[0], ports[1] = g.Host.WebPort, g.Host.SSHPort
+	}
 	for i, p := range []struct {
 		name    string
 		address *string
 	}{{"https-port", &g.Web}, {"ssh-port", &g.SSH}, {"metrics-port", &g.Metrics}} {
 		b.Set(config.DevicePath+"/deviceconfig/setting/management/"+p.name, strconv.Itoa(ports[i]))
-		*p.address = net.JoinHostPort(loopback, strconv.Itoa(ports[i]))
+		*p.address = g.Host.At(ports[i])
+	}
+	if g.Host != nil {
+		b.Set(config.DevicePath+"/deviceconfig/setting/management/listen-address", g.Host.IP())
 	}
 	return nil
 }
@@ -306,7 +324,7 @@ func (g *Gateway) configureManagement(b *config.Builder, ports []int) error {
 // OpenSSH returns the clients for an account of the gateway. Files go below
 // dir, which must exist and be nobody else's.
 func (g *Gateway) OpenSSH(dir, user, password string) (*OpenSSH, error) {
-	return newOpenSSH(g.SSH, dir, user, password)
+	return newOpenSSH(g.Host, g.SSH, dir, user, password)
 }
 
 func (g *Gateway) configureSite(b *config.Builder, proxy, rules string, port int, site Site, profile bool) error {
@@ -315,14 +333,14 @@ func (g *Gateway) configureSite(b *config.Builder, proxy, rules string, port int
 		return err
 	}
 	listener := proxy + "/inbound/" + config.EntryStep(site.Name)
-	b.Set(listener+"/address", loopback)
+	b.Set(listener+"/address", g.Host.IP())
 	b.Set(listener+"/port", strconv.Itoa(port))
 	b.Set(listener+"/server-address", host)
 	b.Set(listener+"/server-port", serverPort)
 	if site.ServerName != "" {
 		b.Set(listener+"/server-name", site.ServerName)
 	}
-	g.Inbound[site.Name] = net.JoinHostPort(loopback, strconv.Itoa(port))
+	g.Inbound[site.Name] = g.Host.At(port)
 	rule := rules + config.EntryStep(site.Name)
 	b.Set(rule+"/action", "decrypt")
 	b.Set(rule+"/destination", host)
@@ -360,7 +378,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	if g.process != nil {
 		g.earlier = append(g.earlier, g.process.Log())
 	}
-	process, err := startProcess(ctx, g.Env, func(line string) bool { return strings.HasPrefix(line, "listening ") },
+	process, err := startProcess(ctx, g.Host, g.Env, func(line string) bool { return strings.HasPrefix(line, "listening ") },
 		g.program, "serve", "-data", g.Dir)
 	if err != nil {
 		return err

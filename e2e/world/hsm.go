@@ -22,6 +22,7 @@ const loopback = "127.0.0.1"
 // HSM is a network HSM that runs as a process. Its methods may be called from
 // many goroutines at once.
 type HSM struct {
+	Host     *Host  // that it runs on
 	Dir      string // its data directory
 	Addr     string // of the client protocol, the same after each Restart
 	Password string // the Security Officer's
@@ -42,23 +43,32 @@ type HSM struct {
 // StartHSM makes a network HSM below dir, which must exist, and serves it on a
 // free port. Options are added to those of `moongate-hsm init`.
 func StartHSM(ctx context.Context, dir string, options ...string) (*HSM, error) {
+	return StartHSMOn(ctx, nil, dir, options...)
+}
+
+// StartHSMOn is StartHSM on a host, on its ports.
+func StartHSMOn(ctx context.Context, host *Host, dir string, options ...string) (*HSM, error) {
 	program, err := Program(ctx, "moongate-hsm")
 	if err != nil {
 		return nil, err
 	}
-	h := &HSM{Dir: filepath.Join(dir, "hsm"), Password: rand.Text(), program: program, clients: filepath.Join(dir, "clients")}
+	h := &HSM{Host: host, Dir: filepath.Join(dir, "hsm"), Password: rand.Text(), program: program, clients: filepath.Join(dir, "clients")}
 	if err := os.Mkdir(h.clients, 0o700); err != nil {
 		return nil, fmt.Errorf("making an HSM: %w", err)
 	}
 	twice := h.Password + "\n" + h.Password + "\n"
-	if _, err := h.Command(ctx, twice, append([]string{"init", "-label", "world", "-host", loopback}, options...)...); err != nil {
+	if _, err := h.Command(ctx, twice, append([]string{"init", "-label", "world", "-host", host.IP()}, options...)...); err != nil {
 		return nil, fmt.Errorf("making an HSM: %w", err)
 	}
 	h.Admin = rand.Text()
 	if _, err := h.Command(ctx, h.Admin+"\n"+h.Admin+"\n", "user", "add", "-username", "admin", "-role", "admin"); err != nil {
 		return nil, fmt.Errorf("making an HSM's account: %w", err)
 	}
-	if h.Addr, err = h.serve(ctx, loopback+":0"); err != nil {
+	listen := host.At(0)
+	if host != nil {
+		listen, h.SSH = host.At(host.ClientPort), host.At(host.SSHPort)
+	}
+	if h.Addr, err = h.serve(ctx, listen); err != nil {
 		return nil, err
 	}
 	return h, nil
@@ -81,14 +91,14 @@ func (h *HSM) serve(ctx context.Context, listen string) (string, error) {
 		h.earlier = append(h.earlier, h.process.Log())
 	}
 	var addr, ssh, metrics string
-	process, err := startProcess(ctx, nil, func(line string) bool {
+	process, err := startProcess(ctx, h.Host, nil, func(line string) bool {
 		for prefix, at := range map[string]*string{"ssh ": &ssh, "metrics ": &metrics, "listening ": &addr} {
 			if after, is := strings.CutPrefix(line, prefix); is {
 				*at = after
 			}
 		}
 		return addr != ""
-	}, h.program, "-data", h.Dir, "serve", "-listen", listen, "-ssh-listen", cmp.Or(h.SSH, loopback+":0"), "-metrics-listen", loopback+":0")
+	}, h.program, "-data", h.Dir, "serve", "-listen", listen, "-ssh-listen", cmp.Or(h.SSH, h.Host.At(0)), "-metrics-listen", h.Host.At(0))
 	if err != nil {
 		return "", err
 	}
@@ -178,10 +188,15 @@ type Registered struct {
 	hsm *HSM
 }
 
-// Register makes a client's certificate, registers it for the loopback address
-// and assigns a partition to it.
+// Register makes a certificate for a client on this machine, registers it for
+// the loopback address and assigns a partition to it.
 func (h *HSM) Register(ctx context.Context, name string, p *Partition) (*Registered, error) {
-	cert, key, err := client.NewCertificate(name, loopback)
+	return h.RegisterFrom(ctx, nil, name, p)
+}
+
+// RegisterFrom is Register of a client on a host.
+func (h *HSM) RegisterFrom(ctx context.Context, host *Host, name string, p *Partition) (*Registered, error) {
+	cert, key, err := client.NewCertificate(name, host.From())
 	if err != nil {
 		return nil, fmt.Errorf("registering client %s: %w", name, err)
 	}
@@ -193,7 +208,7 @@ func (h *HSM) Register(ctx context.Context, name string, p *Partition) (*Registe
 		return nil, fmt.Errorf("registering client %s: %w", name, err)
 	}
 	_, err = h.Shell(ctx,
-		"client register -c "+name+" -ip "+loopback+" -certificate "+r.Certificate,
+		"client register -c "+name+" -ip "+host.From()+" -certificate "+r.Certificate,
 		"client assignPartition -c "+name+" -p "+p.Label)
 	if err != nil {
 		return nil, fmt.Errorf("registering client %s: %w", name, err)

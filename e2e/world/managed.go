@@ -15,12 +15,18 @@ import (
 // management and an administrator, and no HSM, no key and no listener for
 // traffic yet.
 func StartManaged(ctx context.Context, dir string) (*Gateway, error) {
+	return StartManagedOn(ctx, nil, dir)
+}
+
+// StartManagedOn is StartManaged on a host, whose ports the management has.
+func StartManagedOn(ctx context.Context, host *Host, dir string) (*Gateway, error) {
 	program, err := Program(ctx, "moongate")
 	if err != nil {
 		return nil, err
 	}
 	g := &Gateway{
-		Dir: filepath.Join(dir, "gateway"), Inbound: map[string]string{}, Certificates: map[string]*x509.Certificate{},
+		Host: host,
+		Dir:  filepath.Join(dir, "gateway"), Inbound: map[string]string{}, Certificates: map[string]*x509.Certificate{},
 		program: program,
 	}
 	g.files = gateway.In(g.Dir)
@@ -53,7 +59,13 @@ func (g *Gateway) configureAlone() error {
 // Managed starts a gateway that has its management alone.
 func (w Test) Managed() *Gateway {
 	w.t.Helper()
-	g, err := StartManaged(w.t.Context(), w.Dir())
+	return w.ManagedOn(nil)
+}
+
+// ManagedOn is Managed on a host.
+func (w Test) ManagedOn(host *Host) *Gateway {
+	w.t.Helper()
+	g, err := StartManagedOn(w.t.Context(), host, w.Dir())
 	if err != nil {
 		w.t.Fatalf("%v", err)
 	}

@@ -32,9 +32,10 @@ type Process struct {
 	err    error         // how; to be read after exited
 }
 
-// startProcess starts a program and waits until ready recognises a line of its
-// output, of either stream. env is added to this process's environment.
-func startProcess(ctx context.Context, env []string, ready func(line string) bool, program string, args ...string) (*Process, error) {
+// startProcess starts a program on a host and waits until ready recognises a
+// line of its output, of either stream. env is added to this process's
+// environment.
+func startProcess(ctx context.Context, on *Host, env []string, ready func(line string) bool, program string, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(program, args...), log: newProcessLog(ready), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -42,7 +43,7 @@ func startProcess(ctx context.Context, env []string, ready func(line string) boo
 	// Descendants that keep the output open do not keep Wait.
 	p.cmd.WaitDelay = stopWithin
 	started := make(chan error, 1)
-	go p.live(started)
+	go p.live(on, started)
 	err := <-started
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", program, err)
@@ -65,10 +66,14 @@ func startProcess(ctx context.Context, env []string, ready func(line string) boo
 
 // live starts the process and waits for its end, on one thread: the kernel
 // sends the death signal (prctl(2), PR_SET_PDEATHSIG) when the thread that made
-// the child ends, and so that thread has to last.
-func (p *Process) live(started chan<- error) {
+// the child ends, and so that thread has to last. It is not unlocked: a thread
+// in a host's namespace is of no further use.
+func (p *Process) live(on *Host, started chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if err := on.namespace().enter(); err != nil {
+		started <- err
+		return
+	}
 	if err := p.cmd.Start(); err != nil {
 		started <- err
 		return
@@ -84,6 +89,13 @@ func (p *Process) Kill9() {
 	p.cmd.Process.Kill() // fails only where it has ended
 	<-p.exited
 }
+
+// Freeze stops the process where it is (SIGSTOP): its sockets stay open and
+// nobody answers. Thaw ends that.
+func (p *Process) Freeze() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Stop ends the process in order and waits for its end. The error says that it
 // ended with a failure, or had to be killed.

@@ -15,6 +15,7 @@ import (
 // OpenSSH runs the OpenSSH clients of this machine as an account of an
 // appliance. The password reaches them as a person's would, by a prompt.
 type OpenSSH struct {
+	from     *Host  // where they run
 	address  string // host:port
 	user     string
 	password string // file with it
@@ -24,18 +25,24 @@ type OpenSSH struct {
 // OpenSSH returns the clients for an account. Files go below dir, which must
 // exist and be nobody else's.
 func (h *HSM) OpenSSH(dir, user, password string) (*OpenSSH, error) {
-	return newOpenSSH(h.SSH, dir, user, password)
+	return newOpenSSH(h.Host, h.SSH, dir, user, password)
 }
 
 // newOpenSSH returns the clients for an account of the server at an address.
-func newOpenSSH(address, dir, user, password string) (*OpenSSH, error) {
-	o := &OpenSSH{address: address, user: user, dir: dir, password: filepath.Join(dir, user+".password")}
+func newOpenSSH(from *Host, address, dir, user, password string) (*OpenSSH, error) {
+	o := &OpenSSH{from: from, address: address, user: user, dir: dir, password: filepath.Join(dir, user+".password")}
 	askpass := "#!/bin/sh\nexec cat \"$WORLD_PASSWORD\"\n"
 	return o, errors.Join(
 		os.WriteFile(o.password, []byte(password+"\n"), 0o600),
 		os.WriteFile(o.askpass(), []byte(askpass), 0o700),
 		os.WriteFile(o.Config(), []byte(o.config()), 0o600),
 	)
+}
+
+// From makes the clients run on a host, instead of the server's own.
+func (o *OpenSSH) From(host *Host) *OpenSSH {
+	o.from = host
+	return o
 }
 
 func (o *OpenSSH) askpass() string { return filepath.Join(o.dir, "askpass") }
@@ -95,7 +102,7 @@ func (o *OpenSSH) run(ctx context.Context, input, program string, args ...string
 	cmd.Env = append(os.Environ(), o.Env()...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
-	err := cmd.Run()
+	err := o.from.Do(cmd.Run)
 	r := Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 	if err != nil && r.Status <= 0 {
 		return r, fmt.Errorf("%s: %w\n%s", program, err, r.Stderr)

@@ -43,7 +43,13 @@ func (w Test) Dir() string {
 // HSM starts a network HSM.
 func (w Test) HSM() *HSM {
 	w.t.Helper()
-	h, err := StartHSM(w.t.Context(), w.Dir())
+	return w.HSMOn(nil)
+}
+
+// HSMOn starts a network HSM on a host.
+func (w Test) HSMOn(host *Host, options ...string) *HSM {
+	w.t.Helper()
+	h, err := StartHSMOn(w.t.Context(), host, w.Dir(), options...)
 	if err != nil {
 		w.t.Fatalf("%v", err)
 	}
@@ -78,6 +84,16 @@ func (w Test) Register(h *HSM, name string, p *Partition) *Registered {
 	return r
 }
 
+// RegisterFrom registers a client on a host for a partition.
+func (w Test) RegisterFrom(host *Host, h *HSM, name string, p *Partition) *Registered {
+	w.t.Helper()
+	r, err := h.RegisterFrom(w.t.Context(), host, name, p)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	return r
+}
+
 // shownLog is how much of a log a failed test shows, in bytes.
 const shownLog = 8 << 10
 
@@ -87,4 +103,38 @@ func tail(log string) string {
 	}
 	_, rest, _ := strings.Cut(log[len(log)-shownLog:], "\n")
 	return rest
+}
+
+// TestNetwork is a Network that ends with a test.
+type TestNetwork struct {
+	*Network
+	t TB
+}
+
+// Network makes a network, and says where it is not of namespaces.
+func (w Test) Network() TestNetwork {
+	w.t.Helper()
+	n, err := NewNetwork(w.t.Context())
+	if err != nil {
+		w.t.Fatalf("making a network: %v", err)
+	}
+	w.t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			w.t.Errorf("closing the network: %v", err)
+		}
+	})
+	if !n.Namespaces {
+		w.t.Logf("THE NETWORK IS OF LOOPBACK ADDRESSES, WITHOUT NAMESPACES: %s", n.Why)
+	}
+	return TestNetwork{n, w.t}
+}
+
+// Host adds a host.
+func (n TestNetwork) Host(name string, addresses ...string) *Host {
+	n.t.Helper()
+	h, err := n.Network.Host(n.t.Context(), name, addresses...)
+	if err != nil {
+		n.t.Fatalf("%v", err)
+	}
+	return h
 }
