@@ -90,8 +90,8 @@ func portsOf(snapshot *config.Snapshot, hsm hsmSettings) Ports {
 		HSMShell: portIn(hsm.SSH.Listen), HSMFigures: portIn(hsm.Metrics.Listen),
 		Web: int(m.HTTPSPort), Shell: int(m.SSHPort), Figures: int(m.MetricsPort),
 	}
-	if snapshot.HSM != nil {
-		p.HSM = int(snapshot.HSM.Port)
+	if snapshot.HSM != nil && len(snapshot.HSM.Servers) > 0 {
+		p.HSM = int(snapshot.HSM.Servers[0].Port)
 	}
 	for _, l := range snapshot.Forward {
 		if l.Name == proxyName {
