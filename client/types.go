@@ -29,6 +29,21 @@ type (
 	PolicyInfo      = object.PolicyInfo
 	PolicyValue     = object.PolicyValue
 
+	HSMID         = object.HSMID
+	ReplicaID     = object.ReplicaID
+	Peer          = object.Peer
+	Replica       = object.Replica
+	ReplicaDigest = object.ReplicaDigest
+	// GroupRecord is what the partitions of a group know of it.
+	GroupRecord  = object.Group
+	GroupMember  = object.Member
+	Stamp        = object.Stamp
+	Vector       = object.Vector
+	VectorCount  = object.Count
+	ObjectState  = object.ObjectState
+	CloneOutcome = object.CloneOutcome
+	CloneResult  = object.CloneResult
+
 	// HSMError is a refusal by the HSM.
 	HSMError = object.Error
 	Code     = object.Code
@@ -51,6 +66,26 @@ const (
 	KeyAES        = object.KeyAES
 	KeyEdwards    = object.KeyEdwards
 	KeyMontgomery = object.KeyMontgomery
+)
+
+// What became of one object of a clone.
+const (
+	CloneAdded     = object.CloneAdded
+	CloneUpdated   = object.CloneUpdated
+	CloneUnchanged = object.CloneUnchanged
+	CloneDestroyed = object.CloneDestroyed
+	CloneDead      = object.CloneDead
+	CloneMerged    = object.CloneMerged
+	CloneRefused   = object.CloneRefused
+)
+
+// Limits of groups and clones.
+const (
+	MinMembers    = object.MinMembers
+	MaxMembers    = object.MaxMembers
+	MaxGroupLabel = object.MaxGroupLabel
+	MaxMemberName = object.MaxMemberName
+	MaxClone      = object.MaxClone // objects
 )
 
 const (

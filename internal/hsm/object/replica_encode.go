@@ -2,6 +2,7 @@ package object
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +25,11 @@ const (
 	MaxOffer   = 4 << 10   // bytes
 	MaxPackage = 768 << 10 // bytes; with its frame and what is beside it less than 1 MiB
 )
+
+// Compare orders peers by HSM and serial number, as lists of them are.
+func (p Peer) Compare(other Peer) int {
+	return cmp.Or(bytes.Compare(p.HSM[:], other.HSM[:]), cmp.Compare(p.Serial, other.Serial))
+}
 
 // Append appends the stamp's encoding: count (uint64), replica.
 func (s Stamp) Append(b []byte) []byte {

@@ -270,7 +270,7 @@ func (c *conn) read() error {
 		if err != nil {
 			return err
 		}
-		r := &request{conn: c, head: head, body: body, cost: c.cost, arrived: time.Now(), mechanism: noMechanism}
+		r := &request{conn: c, head: head, body: body, cost: c.cost, pace: paceOf(head.Op, len(body)), arrived: time.Now(), mechanism: noMechanism}
 		if head.Deadline > 0 {
 			r.end = r.arrived.Add(time.Duration(head.Deadline) * time.Millisecond)
 		}
@@ -279,8 +279,7 @@ func (c *conn) read() error {
 			r.run() // says that the connection is alive, however busy the HSM
 			continue
 		}
-		at := paceOf(head.Op)
-		c.server.pools[at].submit(&c.tenant.lanes[at], r)
+		c.server.pools[r.pace].submit(&c.tenant.lanes[r.pace], r)
 	}
 }
 

@@ -24,7 +24,7 @@ type pace int
 const (
 	quick pace = iota // a signature, at most
 	slow              // a password's derivation, a sync to disk, a search
-	heavy             // seconds of computing: RSA keys are found by trying
+	heavy             // seconds of computing: RSA keys are found by trying, and many keys cloned
 	paces
 )
 
@@ -32,12 +32,29 @@ var paceNames = [paces]string{"quick", "slow", "heavy"}
 
 func (p pace) String() string { return paceNames[p] }
 
-func paceOf(op wire.Op) pace {
+// A clone of a few objects is a change on disk like others, one of hundreds
+// computes for long. Sizes of a request's body: about a dozen RSA keys that
+// come in, and beside the offer 150 objects that go out.
+const (
+	smallCloneIn  = 32 << 10
+	smallCloneOut = 4 << 10
+)
+
+// paceOf goes by a request's op and the size of its body.
+func paceOf(op wire.Op, size int) pace {
 	switch op {
 	case wire.OpSign, wire.OpVerify, wire.OpEncrypt, wire.OpDecrypt, wire.OpGet, wire.OpRandom:
 		return quick
 	case wire.OpGenerate:
 		return heavy
+	case wire.OpCloneIn:
+		if size > smallCloneIn {
+			return heavy
+		}
+	case wire.OpCloneOut:
+		if size > smallCloneOut {
+			return heavy
+		}
 	}
 	return slow
 }
@@ -46,7 +63,7 @@ func paceOf(op wire.Op) pace {
 // budget before the request runs.
 func answerBound(op wire.Op) int {
 	switch op {
-	case wire.OpFind, wire.OpGet:
+	case wire.OpFind, wire.OpGet, wire.OpChanges, wire.OpCloneOut, wire.OpCloneIn:
 		return wire.MaxFrame
 	case wire.OpRandom:
 		return wire.MaxRandom
@@ -54,7 +71,7 @@ func answerBound(op wire.Op) int {
 		return wire.MaxWrapped
 	case wire.OpListPartitions:
 		return wire.MaxPartitions * 64
-	case wire.OpStatus, wire.OpAuditCheckpoint, wire.OpAuditProof:
+	case wire.OpStatus, wire.OpAuditCheckpoint, wire.OpAuditProof, wire.OpReplica, wire.OpGroup, wire.OpOfferClone:
 		return 16 << 10
 	}
 	return smallAnswer // no more than the request, or little
@@ -149,6 +166,9 @@ func (c *conn) perform(ctx context.Context, r *request) (answer, error) {
 	case wire.OpStatus, wire.OpInitPartition, wire.OpInitRole, wire.OpResetRole, wire.OpUnlockRole,
 		wire.OpChangePassword, wire.OpSetPolicy, wire.OpDeactivate:
 		return c.administer(ctx, r)
+	case wire.OpReplica, wire.OpGroup, wire.OpSetGroup, wire.OpDigest, wire.OpChanges,
+		wire.OpOfferClone, wire.OpCloneOut, wire.OpCloneIn, wire.OpSetPeer:
+		return c.replicate(ctx, r)
 	case wire.OpHello:
 		return nil, malformed{errors.New("a second Hello")}
 	}

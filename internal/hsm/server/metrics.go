@@ -203,7 +203,7 @@ func (m *metrics) register(s *Server, refused prometheus.Collector) error {
 func (m *metrics) began(r *request, now time.Time) {
 	m.inFlight.Add(1)
 	if r.head.Op != wire.OpPing { // which has no queue
-		m.waits[paceOf(r.head.Op)].Observe(now.Sub(r.arrived).Seconds())
+		m.waits[r.pace].Observe(now.Sub(r.arrived).Seconds())
 	}
 }
 

@@ -17,6 +17,7 @@ type request struct {
 	head    wire.Request
 	body    []byte
 	cost    int       // of the connection's budget, given back when the answer is written
+	pace    pace      // the pool that it runs in
 	arrived time.Time // when it was read
 	end     time.Time // when the client stops waiting; zero for never
 	// mechanism is what the request names, once it is decoded.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/wire"
 )
 
@@ -63,13 +64,17 @@ func TestNoClientHoldsEveryWorker(t *testing.T) {
 	p.close()
 }
 
-// TestGenerationHoldsUpNobody: finding primes computes for seconds, and may
-// take half of the processors at most.
+// TestGenerationHoldsUpNobody: finding primes computes for seconds, and so do
+// large clones; both may take half of the processors at most.
 func TestGenerationHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	for op := range wire.Op(256) {
-		if got := paceOf(op) == heavy; got != (op == wire.OpGenerate) {
+		if got := paceOf(op, 3<<10) == heavy; got != (op == wire.OpGenerate) {
 			t.Errorf("%v is heavy: %v", op, got)
+		}
+		large := op == wire.OpGenerate || op == wire.OpCloneIn || op == wire.OpCloneOut
+		if got := paceOf(op, object.MaxPackage) == heavy; got != large {
+			t.Errorf("%v of a large request is heavy: %v", op, got)
 		}
 	}
 	s, err := New(Options{Backend: newDevice(t), Certificate: newCertificate(t, "hsm")})

@@ -133,7 +133,8 @@ func (m *OpenSessionAnswer) Decode(body []byte) error {
 	return d.end("OpenSession answer")
 }
 
-// SessionRequest is CloseSession, Logout, Status and Deactivate.
+// SessionRequest is CloseSession, Logout, Status, Deactivate, Replica, Group
+// and Digest.
 type SessionRequest struct {
 	Session uint32
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 	"unicode/utf8"
 
 	"moongate/internal/hsm/object"
@@ -118,6 +119,29 @@ func (d *decoder) id() object.ID {
 	var id object.ID
 	copy(id[:], d.take(len(id)))
 	return id
+}
+
+// appendTime appends a time as milliseconds since 1970, 0 for the zero time.
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return binary.BigEndian.AppendUint64(b, 0)
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMilli()))
+}
+
+// endOfTime is the year 10000.
+const endOfTime = 253402300800000
+
+func (d *decoder) time() time.Time {
+	ms := d.uint64()
+	switch {
+	case ms == 0:
+		return time.Time{}
+	case ms >= endOfTime:
+		d.fail(fmt.Errorf("time is %d ms, expected less than %d", ms, endOfTime))
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms)).UTC()
 }
 
 func (d *decoder) text(what string, limit int) string {

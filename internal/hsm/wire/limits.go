@@ -39,6 +39,10 @@ const (
 	MaxWrapped   = 64 << 10
 	MaxRandom    = 64 << 10
 
+	MaxCertificate = 4 << 10 // an HSM's identity, DER
+	MaxDomain      = 32      // a domain's identity
+	MaxCloneDetail = 512     // of one object's outcome
+
 	MaxNote     = 4 << 10 // a signed checkpoint
 	MaxVerifier = 512     // the key that verifies it
 	MaxProof    = 128     // hashes in one proof: a tree of 2^63 leaves needs no more

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -47,6 +49,16 @@ var (
 	templateA = object.New(object.Number(object.AttrClass, uint64(object.ClassPrivateKey)),
 		object.Text(object.AttrLabel, "schlüssel"), object.Bool(object.AttrSign, true))
 	templateB = object.New(object.Bytes(object.AttrID, []byte{1, 2, 3}), object.Number(object.AttrHandle, 7))
+
+	hsmA, hsmB         = object.HSMID(bytes.Repeat([]byte{0xa5}, 32)), object.HSMID(bytes.Repeat([]byte{0xb5}, 32))
+	replicaA, replicaB = object.ReplicaID(bytes.Repeat([]byte{0xa1}, 8)), object.ReplicaID(bytes.Repeat([]byte{0xb1}, 8))
+
+	groupA = object.Group{ID: idA, Label: "moongate-ha", Serial: "1234567890123456", Epoch: 3, Members: []object.Member{
+		{Serial: "11", HSM: hsmA, Name: "hsm-a", Address: "hsm-a.example.com:1792"}, {Serial: "12", HSM: hsmB, Name: "hsm-b"},
+	}}
+	stateA = object.ObjectState{ID: idA, Sequence: 8, Stamp: object.Stamp{Count: 4, Replica: replicaB},
+		Vector: object.Vector{{Replica: replicaA, Changes: 3}, {Replica: replicaB, Changes: 1}}, Content: [32]byte(hsmA)}
+	stateB = object.ObjectState{ID: idB, Sequence: 9, Deleted: true, At: time.Date(2026, 11, 27, 8, 42, 0, 5e6, time.UTC)}
 
 	allFields = object.Mechanism{Type: object.MechRSAPSS, Hash: object.HashSHA384, SaltLength: 48, SessionKeyLen: 32, AAD: []byte("aad"),
 		IV: []byte("iv"), Salt: []byte("salt"), Info: []byte("info"), Peer: []byte("peer")}
@@ -100,6 +112,28 @@ var messages = []struct {
 		Hashes:     [][32]byte{[32]byte(bytes.Repeat([]byte{0xaa}, 32)), [32]byte(bytes.Repeat([]byte{0xbb}, 32))},
 	}}},
 	{"data-answer", &DataAnswer{Data: []byte("signature")}},
+	{"replica-answer", &ReplicaAnswer{object.Replica{
+		PartitionInfo: object.PartitionInfo{Label: "p1", Serial: "11"},
+		ID:            replicaA, HSM: hsmA, Certificate: []byte("certificate"), Domain: "000102030405060708090a0b0c0d0e0f", Software: "moongate-hsm 1.0",
+		Peers: []object.Peer{{HSM: hsmA, Serial: "12", Name: "this"}, {HSM: hsmB, Serial: "11", Name: "zwölf"}},
+	}}},
+	{"group-answer", &GroupAnswer{groupA}},
+	{"group-answer-none", &GroupAnswer{}},
+	{"setgroup-request", &SetGroupRequest{Session: 5, Expect: 2, Group: groupA}},
+	{"setgroup-request-none", &SetGroupRequest{Session: 5, Expect: 3}},
+	{"digest-answer", &DigestAnswer{object.ReplicaDigest{Sequence: 1 << 40, Objects: 7, Tombstones: 3, Sum: [32]byte(hsmB), Epoch: 2}}},
+	{"changes-request", &ChangesRequest{Session: 5, After: 1 << 40, Limit: 100}},
+	{"changes-answer", &ChangesAnswer{States: []object.ObjectState{stateA, stateB}, More: true}},
+	{"offerclone-request", &OfferRequest{Session: 5, HSM: hsmA, Serial: "11"}},
+	{"offerclone-answer", &OfferAnswer{Offer: []byte("offer")}},
+	{"cloneout-request", &CloneOutRequest{Session: 5, Offer: []byte("offer"), IDs: []object.ID{idA, idB}}},
+	{"cloneout-answer", &CloneOutAnswer{Package: []byte("package"), IDs: []object.ID{idA}}},
+	{"clonein-request", &CloneInRequest{Session: 5, Package: []byte("package")}},
+	{"clonein-answer", &CloneInAnswer{[]object.CloneResult{
+		{ID: idA, Outcome: object.CloneMerged, Detail: "the content of replica a1 stayed"},
+		{ID: idB, Outcome: object.CloneRefused, Code: object.ErrKeySize, Detail: "RSA of 1024 bits"},
+	}}},
+	{"setpeer-request", &SetPeerRequest{Session: 5, HSM: hsmB, Serial: "12", Listed: true}},
 }
 
 // The golden files are shared with the protocol's other implementations: a
@@ -203,6 +237,20 @@ func TestLimits(t *testing.T) {
 	for i := range policies {
 		policies[i].ID = object.PolicyID(i)
 	}
+	peers := make([]object.Peer, object.MaxPeers+1)
+	states := make([]object.ObjectState, object.MaxChanges+1)
+	ids := make([]object.ID, object.MaxClone+1)
+	results := make([]object.CloneResult, object.MaxClone+1)
+	for i := range peers {
+		peers[i].HSM[0] = byte(i)
+	}
+	for i := range states {
+		states[i].Sequence = uint64(i)
+	}
+	for i := range ids {
+		binary.BigEndian.PutUint32(ids[i][:], uint32(i))
+		results[i] = object.CloneResult{ID: ids[i], Outcome: object.CloneAdded}
+	}
 	for _, test := range []struct {
 		name string
 		m    message
@@ -255,6 +303,44 @@ func TestLimits(t *testing.T) {
 		{"want", &GetRequest{Want: types}, false},
 		{"want doubled", &GetRequest{Want: []object.AttributeType{3, 3}}, false},
 		{"want out of order", &GetRequest{Want: []object.AttributeType{3, 1}}, false},
+		{"certificate", &ReplicaAnswer{object.Replica{Certificate: long(MaxCertificate + 1)}}, false},
+		{"domain", &ReplicaAnswer{object.Replica{Domain: string(long(MaxDomain + 1))}}, false},
+		{"peers", &ReplicaAnswer{object.Replica{Peers: peers[:object.MaxPeers]}}, true},
+		{"peers", &ReplicaAnswer{object.Replica{Peers: peers}}, false},
+		{"peers doubled", &ReplicaAnswer{object.Replica{Peers: []object.Peer{{Serial: "1", Name: "a"}, {Serial: "1", Name: "b"}}}}, false},
+		{"peers out of order", &ReplicaAnswer{object.Replica{Peers: []object.Peer{{HSM: hsmB}, {HSM: hsmA}}}}, false},
+		{"members", &GroupAnswer{object.Group{Epoch: 1, Members: make([]object.Member, object.MaxMembers)}}, true},
+		{"members", &GroupAnswer{object.Group{Epoch: 1, Members: make([]object.Member, object.MaxMembers+1)}}, false},
+		{"group without epoch", &GroupAnswer{object.Group{Label: "x"}}, false},
+		{"group's label", &SetGroupRequest{Group: object.Group{Epoch: 1, Label: string(long(object.MaxGroupLabel + 1))}}, false},
+		{"no limit of changes", &ChangesRequest{Limit: 0}, false},
+		{"limit of changes", &ChangesRequest{Limit: object.MaxChanges}, true},
+		{"limit of changes", &ChangesRequest{Limit: object.MaxChanges + 1}, false},
+		{"states", &ChangesAnswer{States: states[:object.MaxChanges]}, true},
+		{"states", &ChangesAnswer{States: states}, false},
+		{"states doubled", &ChangesAnswer{States: []object.ObjectState{stateA, stateA}}, false},
+		{"states out of order", &ChangesAnswer{States: []object.ObjectState{stateB, stateA}}, false},
+		{"no states and more", &ChangesAnswer{More: true}, false},
+		{"time", &ChangesAnswer{States: []object.ObjectState{{Deleted: true, At: time.UnixMilli(endOfTime)}}}, false},
+		{"time before 1970", &ChangesAnswer{States: []object.ObjectState{{Deleted: true, At: time.UnixMilli(-1)}}}, false},
+		{"vector", &ChangesAnswer{States: []object.ObjectState{{Vector: object.Vector{{Replica: replicaA}}}}}, false},
+		{"offer", &OfferAnswer{Offer: long(object.MaxOffer)}, true},
+		{"offer", &OfferAnswer{Offer: long(object.MaxOffer + 1)}, false},
+		{"offer to answer", &CloneOutRequest{Offer: long(object.MaxOffer + 1), IDs: []object.ID{idA}}, false},
+		{"no objects", &CloneOutRequest{Offer: long(1)}, false},
+		{"objects", &CloneOutRequest{IDs: ids[:object.MaxClone]}, true},
+		{"objects", &CloneOutRequest{IDs: ids}, false},
+		{"objects doubled", &CloneOutRequest{IDs: []object.ID{idA, idA}}, false},
+		{"objects out of order", &CloneOutAnswer{IDs: []object.ID{idB, idA}}, false},
+		{"package", &CloneInRequest{Package: long(object.MaxPackage)}, true},
+		{"package", &CloneInRequest{Package: long(object.MaxPackage + 1)}, false},
+		{"package in answer", &CloneOutAnswer{Package: long(object.MaxPackage + 1)}, false},
+		{"no outcome", &CloneInAnswer{[]object.CloneResult{{ID: idA}}}, false},
+		{"outcome", &CloneInAnswer{[]object.CloneResult{{ID: idA, Outcome: object.CloneRefused + 1}}}, false},
+		{"refusal without code", &CloneInAnswer{[]object.CloneResult{{ID: idA, Outcome: object.CloneRefused}}}, false},
+		{"code without refusal", &CloneInAnswer{[]object.CloneResult{{ID: idA, Outcome: object.CloneAdded, Code: object.ErrBusy}}}, false},
+		{"results doubled", &CloneInAnswer{[]object.CloneResult{{ID: idA, Outcome: 1}, {ID: idA, Outcome: 1}}}, false},
+		{"results", &CloneInAnswer{results}, false},
 		{"found", &FindAnswer{Objects: make([]object.Found, MaxFind+1)}, false},
 	} {
 		if err := fresh(test.m).Decode(test.m.Append(nil)); (err == nil) != test.ok {
@@ -293,11 +379,50 @@ func TestFitCutsToAFrame(t *testing.T) {
 	}
 }
 
+// TestLongestAnswersFit: what the limits allow is within a frame.
+func TestLongestAnswersFit(t *testing.T) {
+	t.Parallel()
+	long := object.ObjectState{Vector: make(object.Vector, object.MaxVector)}
+	for i := range long.Vector {
+		long.Vector[i] = object.Count{Replica: object.ReplicaID{byte(i)}, Changes: 1}
+	}
+	changes := ChangesAnswer{States: make([]object.ObjectState, object.MaxChanges)}
+	results := CloneInAnswer{make([]object.CloneResult, object.MaxClone)}
+	out := CloneOutAnswer{Package: make([]byte, object.MaxPackage), IDs: make([]object.ID, object.MaxClone)}
+	for i := range object.MaxClone {
+		changes.States[i] = long
+		changes.States[i].Sequence = uint64(i)
+		binary.BigEndian.PutUint32(out.IDs[i][:], uint32(i))
+		results.Results[i] = object.CloneResult{ID: out.IDs[i], Outcome: object.CloneAdded, Detail: strings.Repeat("x", 2*MaxCloneDetail)}
+	}
+	all := len(changes.States)
+	changes.Fit()
+	if left := len(changes.States); left >= all || left < 900 || !changes.More {
+		t.Errorf("Fit left %d states, more %v", left, changes.More)
+	}
+	for _, m := range []message{&changes, &results, &out} {
+		frame := m.Append(BeginAnswer(nil, Answer{}))
+		if !End(frame, 0) {
+			t.Errorf("%T has %d bytes, at most %d", m, len(frame), MaxFrame)
+		}
+		if err := fresh(m).Decode(m.Append(nil)); err != nil {
+			t.Errorf("%T: %v", m, err)
+		}
+	}
+	short := ChangesAnswer{States: []object.ObjectState{stateA, stateB}}
+	if short.Fit(); len(short.States) != 2 || short.More {
+		t.Error("Fit cut what fits")
+	}
+	if got, want := stateSize(&stateA)+stateSize(&stateB), len(short.Append(nil))-3; got != want {
+		t.Errorf("Fit takes two states for %d bytes, they have %d", got, want)
+	}
+}
+
 func TestOnlyReadsAreRepeatable(t *testing.T) {
 	t.Parallel()
 	reads := []Op{
 		OpPing, OpListPartitions, OpFind, OpGet, OpSign, OpEncrypt, OpDecrypt, OpWrap, OpRandom, OpVerify,
-		OpAuditCheckpoint, OpAuditProof, OpStatus,
+		OpReplica, OpGroup, OpDigest, OpChanges, OpOfferClone, OpCloneOut, OpAuditCheckpoint, OpAuditProof, OpStatus,
 	}
 	for op := range Op(0x100) {
 		if got, want := op.Repeatable(), slices.Contains(reads, op); got != want {

@@ -34,6 +34,16 @@ const (
 	OpVerify  Op = 0x26
 	OpDerive  Op = 0x27
 
+	OpReplica    Op = 0x40
+	OpGroup      Op = 0x41
+	OpSetGroup   Op = 0x42
+	OpDigest     Op = 0x43
+	OpChanges    Op = 0x44
+	OpOfferClone Op = 0x45
+	OpCloneOut   Op = 0x46
+	OpCloneIn    Op = 0x47
+	OpSetPeer    Op = 0x48
+
 	OpAuditCheckpoint Op = 0x60
 	OpAuditProof      Op = 0x61
 
@@ -61,7 +71,7 @@ const (
 	OpFinish Op = 0x32
 	OpAbort  Op = 0x33
 
-	OpReplicationFirst Op = 0x40 // cloning between HSMs
+	OpReplicationFirst Op = 0x49 // more of cloning between HSMs
 	OpReplicationLast  Op = 0x5f
 )
 
@@ -71,6 +81,8 @@ var opNames = map[Op]string{
 	OpGenerate: "Generate", OpStore: "Store", OpFind: "Find", OpGet: "Get", OpSet: "Set", OpDestroy: "Destroy",
 	OpSign: "Sign", OpEncrypt: "Encrypt", OpDecrypt: "Decrypt", OpWrap: "Wrap", OpUnwrap: "Unwrap", OpRandom: "Random",
 	OpVerify: "Verify", OpDerive: "Derive",
+	OpReplica: "Replica", OpGroup: "Group", OpSetGroup: "SetGroup", OpDigest: "Digest", OpChanges: "Changes",
+	OpOfferClone: "OfferClone", OpCloneOut: "CloneOut", OpCloneIn: "CloneIn", OpSetPeer: "SetPeer",
 	OpAuditCheckpoint: "AuditCheckpoint", OpAuditProof: "AuditProof",
 	OpStatus: "Status", OpInitPartition: "InitPartition", OpInitRole: "InitRole", OpResetRole: "ResetRole",
 	OpUnlockRole: "UnlockRole", OpChangePassword: "ChangePassword", OpSetPolicy: "SetPolicy", OpDeactivate: "Deactivate",
@@ -95,12 +107,13 @@ func (o Op) String() string {
 }
 
 // Repeatable reports whether a request whose answer was lost may be sent
-// again: it changes nothing on the HSM but its log. For any other one the
+// again: it changes nothing on the HSM but its log, and for OfferClone its
+// memory, which forgets the offer. For any other one the
 // outcome is unknown, and a person or a search must find it out.
 func (o Op) Repeatable() bool {
 	switch o {
 	case OpPing, OpListPartitions, OpFind, OpGet, OpSign, OpEncrypt, OpDecrypt, OpWrap, OpRandom, OpVerify,
-		OpAuditCheckpoint, OpAuditProof, OpStatus:
+		OpReplica, OpGroup, OpDigest, OpChanges, OpOfferClone, OpCloneOut, OpAuditCheckpoint, OpAuditProof, OpStatus:
 		return true
 	}
 	return false
