@@ -64,6 +64,13 @@ var layers = map[string][]string{
 	// have: it is made in one place.
 	"internal/hsm/daemon": {"internal/hsm/...", "internal/audit", "internal/durable", "internal/harden", "internal/httpd", "internal/ownsocket", "internal/sshd", "internal/syslog", "client"},
 
+	// A third party's PKCS#11 module behind the HSM's protocol: p11 is a backend
+	// over a Module, cryptoki loads one (the only cgo), handover is what the
+	// process and its supervisor say to each other.
+	"internal/p11":          {"internal/hsm/object", "internal/hsm/server"},
+	"internal/p11/cryptoki": {"internal/p11"},
+	"internal/p11/handover": {},
+
 	// The client of an HSM: what any Go program may use.
 	// durable for the audit checkpoint that it remembers.
 	"client": {"internal/hsm/wire", "internal/hsm/object", "internal/durable"},
@@ -73,6 +80,8 @@ var layers = map[string][]string{
 	"internal/gw/flow":   {},
 	"internal/gw/config": {"internal/durable"},
 	// vault for the words of what wraps its master key.
+	// p11host starts and watches moongate-p11; handover for what they say.
+	"internal/gw/p11host":   {"client", "internal/ownsocket", "internal/p11/handover"},
 	"internal/gw/keys":      {"client", "internal/gw/flow", "internal/gw/vault"},
 	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign", "internal/keyfile"},
 	"internal/gw/verify":    {"internal/gw/flow"},
@@ -106,6 +115,9 @@ var layers = map[string][]string{
 	// Programs only wire.
 	"cmd/moongate-hsm": {"internal/hsm/...", "internal/audit", "internal/durable"},
 	"cmd/moongate":     {"internal/embedded", "internal/gw/daemon"},
+	// server, for the process is an HSM of its own to its clients; client for
+	// certificates and password files.
+	"cmd/moongate-p11": {"internal/p11", "internal/p11/cryptoki", "internal/p11/handover", "internal/hsm/server", "internal/harden", "internal/ownsocket", "internal/durable", "client"},
 	"cmd/cmu":          {"client", "internal/hsm/object", "internal/selfsign", "internal/durable"},
 
 	// embedded is `moongate up`: it provisions an HSM and a gateway and
