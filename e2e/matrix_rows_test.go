@@ -214,6 +214,7 @@ func opRows() []opRow {
 	reads(system, "show high-availability all")
 	reads(system, "show high-availability state")
 	reads(system, "show hsm info")
+	reads(system, "show hsm mkey-wrapping-keys")
 	reads(system, "show hsm state")
 	reads(system, "show plugins packages")
 	reads(system, "show rule-hit-count vsys vsys-name", "=vsys1", "rule-base=decryption", "rules/all")
@@ -263,6 +264,8 @@ func opRows() []opRow {
 }
 
 func lockedBySecond(kind string) func(*matrixWorld) {
+		{words: "request master-key recover", least: superuser, needs: admin.OpMasterKey, args: []string{"master-key=short"}, says: "nothing is to be recovered"},
+		{words: "request hsm mkey-wrapping-key-rotation", least: superuser, needs: admin.OpMasterKey, says: "no HSM is configured"},
 	return func(w *matrixWorld) {
 		out := w.types(visitor{account: "second", role: superuser}, []string{"request " + kind + "-lock add"})
 		if strings.Contains(out, "Error") {

@@ -47,6 +47,7 @@ var least = map[string]struct {
 	"show high-availability all":                        {admin.SuperReader, ""},
 	"show high-availability state":                      {admin.SuperReader, ""},
 	"show hsm info":                                     {admin.SuperReader, ""},
+	"show hsm mkey-wrapping-keys":                       {admin.SuperReader, ""},
 	"show hsm state":                                    {admin.SuperReader, ""},
 	"show jobs all":                                     {admin.SuperReader, ""},
 	"show jobs id":                                      {admin.SuperReader, "999"},
@@ -87,7 +88,9 @@ var least = map[string]struct {
 	"revert config":                       {admin.DeviceAdmin, ""},
 	"validate full":                       {admin.DeviceAdmin, ""},
 	// Refused by its length once the role is right: a real change takes seconds.
-	"request master-key": {admin.Superuser, "new-master-key short lifetime 24"},
+	"request master-key":                     {admin.Superuser, "new-master-key short lifetime 24"},
+	"request master-key recover":             {admin.Superuser, "master-key short"},
+	"request hsm mkey-wrapping-key-rotation": {admin.Superuser, ""},
 }
 
 // ranks orders roles: who may what the one before may.

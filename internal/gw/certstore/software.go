@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"moongate/internal/gw/keys"
+	gwvault "moongate/internal/gw/vault"
 	"moongate/internal/keyfile"
 )
 
@@ -19,6 +20,9 @@ import (
 type Vault interface {
 	Seal(kind string, plain []byte) (string, error)
 	Open(kind, sealed string) ([]byte, error)
+	// Locked says why it can do neither now; nil where it can. An error of
+	// Seal and Open matches vault.ErrLocked then.
+	Locked() error
 }
 
 // SealKind is the kind of secret that a private key is to the vault; what is
@@ -62,7 +66,8 @@ type software struct {
 	key crypto.Signer // guarded by mu; nil until used
 }
 
-// Key opens the key; errors wrap errUnreadable.
+// Key opens the key; errors wrap errUnreadable, or keys.ErrUnavailable while the
+// vault is locked.
 func (s *software) Key(_ context.Context, public crypto.PublicKey) (keys.Key, error) {
 	if !keyfile.SamePublic(s.public, public) {
 		return nil, fmt.Errorf("looking up a key: %w", keys.ErrNotFound)
@@ -79,8 +84,17 @@ func (s *software) Key(_ context.Context, public crypto.PublicKey) (keys.Key, er
 	return softwareKey{s.key}, nil
 }
 
-// Status is that of a key that needs nobody.
-func (*software) Status() keys.Status { return keys.Status{Ready: true} }
+// Status is that of a key that needs nobody, once the vault is not locked.
+func (s *software) Status() keys.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.key == nil && s.vault != nil {
+		if err := s.vault.Locked(); err != nil {
+			return keys.Status{Stage: "vault", Cause: err.Error()}
+		}
+	}
+	return keys.Status{Ready: true}
+}
 
 // openKey opens a sealed private key and requires that it is the public one's.
 func openKey(vault Vault, sealed string, public crypto.PublicKey) (crypto.Signer, error) {
@@ -88,6 +102,9 @@ func openKey(vault Vault, sealed string, public crypto.PublicKey) (crypto.Signer
 		return nil, fmt.Errorf("%w: there is no vault to open it", errUnreadable)
 	}
 	der, err := vault.Open(SealKind, sealed)
+	if errors.Is(err, gwvault.ErrLocked) {
+		return nil, fmt.Errorf("%w: %w", keys.ErrUnavailable, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
@@ -113,6 +130,9 @@ func sealKey(vault Vault, key crypto.Signer) (keyPlace, error) {
 	}
 	defer clear(der)
 	sealed, err := vault.Seal(SealKind, der)
+	if errors.Is(err, gwvault.ErrLocked) {
+		return keyPlace{}, fmt.Errorf("sealing a private key: %w: %w", keys.ErrUnavailable, err)
+	}
 	if err != nil {
 		return keyPlace{}, fmt.Errorf("sealing a private key: %w", err)
 	}

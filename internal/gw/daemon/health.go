@@ -19,6 +19,8 @@ func health(mux *http.ServeMux, m *mgmt.Manager) {
 			answer(w, http.StatusServiceUnavailable, "configuration not in use")
 		case s.HSM != nil && !m.HSMReady():
 			answer(w, http.StatusServiceUnavailable, "HSM not connected")
+		case m.VaultLocked():
+			answer(w, http.StatusServiceUnavailable, "master key not unlocked")
 		default:
 			answer(w, http.StatusOK, "ready")
 		}

@@ -62,8 +62,9 @@ func openParts(opts Options) (p *parts, err error) {
 	if p.serial, err = loadSerial(p.files.Serial()); err != nil {
 		return p, err
 	}
+	p.hsm = keys.NewSwitch()
 	_, missing := os.Stat(p.files.Vault())
-	if p.vault, err = vault.Open(p.files.Vault(), vault.Options{Logger: opts.Logger}); err != nil {
+	if p.vault, err = vault.Open(p.files.Vault(), vault.Options{Logger: opts.Logger, Wrapper: p.hsm}); err != nil {
 		return p, fmt.Errorf("opening the vault: %w", err)
 	}
 	p.onClose(p.vault.Close)
@@ -97,7 +98,6 @@ func openParts(opts Options) (p *parts, err error) {
 func (p *parts) makePlane() (err error) {
 	l := &linker{p.files, p.vault.Device(), p.opts.Version, p.opts.Logger}
 	l.protect()
-	p.hsm = keys.NewSwitch()
 	p.keys = certstore.NewKeys(p.hsm, p.vault)
 	p.plane, err = plane.New(plane.Options{
 		OpenHSM: func(hsm *config.HSM) (keys.Link, error) {
@@ -172,6 +172,10 @@ func (p *parts) waitForHSM(ctx context.Context, s *config.Snapshot) {
 	defer cancel()
 	if err := p.hsm.Ready(first); err != nil && ctx.Err() == nil {
 		p.opts.Logger.Warn("starting without the HSM: what needs a key fails until it is there", "cause", err)
+		return
+	}
+	if err := p.vault.Unlock(first); err != nil && ctx.Err() == nil {
+		p.opts.Logger.Warn("starting with a locked vault: software keys fail until it opens", "cause", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/keyfile"
@@ -111,6 +112,9 @@ const keyWork = time.Minute
 
 func (m *Manager) sealPEM(path, text string) (string, error) {
 	sealed, err := certstore.SealPEM(m.parts.Vault, text)
+	if errors.Is(err, keys.ErrUnavailable) {
+		return "", refuse(CodeNotPossible, "%s: %v", path, err)
+	}
 	if err != nil {
 		return "", refuse(CodeInvalidObject, "%s: %v", path, err)
 	}
@@ -300,8 +304,15 @@ func (m *Manager) TestKey(ctx context.Context, c Caller, name string) error {
 }
 
 // checkKeys opens every software key of a snapshot, so that one that does not
-// open is found now and not in a handshake.
-func (m *Manager) checkKeys(s *config.Snapshot) error {
+// open is found now and not in a handshake. While the vault is locked that is
+// left for when it opens.
+func (m *Manager) checkKeys(s *config.Snapshot, r *jobs.Report) error {
+	if err := m.parts.Vault.Locked(); err != nil {
+		if len(s.Certificates) > 0 {
+			r.Warning("software private keys cannot be tried now: " + oneLine(err.Error()))
+		}
+		return nil
+	}
 	store, err := certstore.New(s.Certificates, m.parts.Keys)
 	if err != nil {
 		return err
@@ -309,4 +320,24 @@ func (m *Manager) checkKeys(s *config.Snapshot) error {
 	ctx, cancel := context.WithTimeout(context.Background(), keyWork)
 	defer cancel()
 	return store.CheckSoftware(ctx)
+}
+
+// CertificateNames lists the certificates of the candidate, without asking the
+// HSM for anything.
+func (m *Manager) CertificateNames(ctx context.Context, c Caller) ([]string, error) {
+	if err := m.allow(c, admin.OpReadConfig, "certificates"); err != nil {
+		return nil, err
+	}
+	root, _ := m.parts.Revisions.Candidate()
+	list, err := certstore.List(root, m.now())
+	if err != nil {
+		return nil, certificateError(err)
+	}
+	var names []string
+	for _, info := range list {
+		if !info.Request {
+			names = append(names, info.Name)
+		}
+	}
+	return names, nil
 }

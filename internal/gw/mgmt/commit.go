@@ -190,7 +190,7 @@ func (m *Manager) compile(root *config.Node, r *jobs.Report) (*config.Snapshot, 
 	if err := checkLogSettings(snapshot); err != nil {
 		return nil, err
 	}
-	if err := m.checkKeys(snapshot); err != nil {
+	if err := m.checkKeys(snapshot, r); err != nil {
 		return nil, err
 	}
 	return snapshot, nil

@@ -3,6 +3,7 @@ package mgmt
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"moongate/internal/gw/admin"
@@ -18,34 +19,126 @@ func (m *Manager) MasterKey(ctx context.Context, c Caller) (vault.Properties, er
 	return m.parts.Vault.Properties(), nil
 }
 
-// ChangeMasterKey seals the data keys under another master key, and has a job
-// seal the secrets under a new data key. Every secret stays readable. The caller
-// clears the keys afterwards.
-func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Change) error {
-	if err := m.allow(c, admin.OpMasterKey, ""); err != nil {
-		return err
+// MasterKeyNotes are what a change of the master key has to say to who asked for
+// it, a sentence each.
+type MasterKeyNotes []string
+
+// ChangeMasterKey seals the data keys under another master key, has the HSM wrap
+// it or no longer, or both. With another key a job seals the secrets under a new
+// data key. Every secret stays readable. The caller clears the keys afterwards.
+func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Change) (MasterKeyNotes, error) {
+	what := describe(change)
+	err := m.allow(c, admin.OpMasterKey, "")
+	if err == nil {
+		work, cancel := context.WithTimeout(ctx, keyWork)
+		defer cancel()
+		if err = m.parts.Vault.ChangeMaster(work, change); err != nil {
+			m.event(logstore.High, "crypto", "master-key-change-failed", "", "changing the master key by "+who(c)+" failed: "+oneLine(err.Error()))
+			err = coded(err)
+		}
 	}
-	if err := m.parts.Vault.ChangeMaster(change); err != nil {
-		m.event(logstore.High, "crypto", "master-key-change-failed", "", "changing the master key by "+who(c)+" failed: "+err.Error())
-		return coded(err)
+	m.record(c, "request master-key", "", "", what, resultOf(err))
+	if err != nil {
+		return nil, err
 	}
-	text := "the master key was changed by " + who(c)
-	if change.Lifetime > 0 {
-		text += fmt.Sprintf("; it expires after %v", change.Lifetime)
-	}
-	m.event(logstore.High, "crypto", "master-key-changed", "", text)
+	m.event(logstore.High, "crypto", "master-key-changed", "", "the master key was changed by "+who(c)+": "+what)
 	m.mu.Lock()
 	m.told.masterKey = time.Time{}
 	m.mu.Unlock()
-	if err := m.startRenewal(c); err != nil {
-		m.log.Error("the master key was changed; the secrets stay sealed under the old data keys", "err", err)
+	var notes MasterKeyNotes
+	if change.New != nil {
+		notes = append(notes, "Strength of the new master key: "+vault.Strength(change.New).String())
+		if err := m.startRenewal(c); err != nil {
+			m.log.Error("the master key was changed; the secrets stay sealed under the old data keys", "err", err)
+		}
 	}
-	return nil
+	return append(notes, placeNotes(m.parts.Vault.Properties(), change)...), nil
+}
+
+// describe tells of a change without any key.
+func describe(change vault.Change) string {
+	var parts []string
+	if change.New != nil {
+		parts = append(parts, "a new master key")
+	}
+	if change.OnHSM != nil && *change.OnHSM {
+		parts = append(parts, "stored on the HSM")
+	} else if change.OnHSM != nil {
+		parts = append(parts, "not stored on the HSM")
+	}
+	if change.Lifetime > 0 {
+		parts = append(parts, fmt.Sprintf("expires after %v", change.Lifetime))
+	}
+	if change.Reminder > 0 {
+		parts = append(parts, fmt.Sprintf("reminders from %v before", change.Reminder))
+	}
+	if change.AutoRenew > 0 {
+		parts = append(parts, fmt.Sprintf("then renewed for %v at a time", change.AutoRenew))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// placeNotes are what follows from where the master key is now.
+func placeNotes(p vault.Properties, change vault.Change) MasterKeyNotes {
+	var notes MasterKeyNotes
+	switch {
+	case p.OnHSM:
+		notes = append(notes, "The master key is wrapped by "+p.WrappingKey+" on the HSM, and in no file any more")
+		if p.Generated {
+			notes = append(notes, "It was made at random, so that nobody can enter it again: were the wrapping key lost, all software private keys would be. Give a new master key that you keep in a safe place")
+		}
+		if change.New == nil && change.OnHSM != nil {
+			notes = append(notes, "Copies of its file that were made before (backups, disks) still hold it; only a new master key makes them worthless")
+		}
+	case change.OnHSM != nil:
+		notes = append(notes, "The master key is in "+p.File+", in the clear")
+	}
+	return notes
+}
+
+// RecoverMasterKey takes the master key as an administrator enters it again: a
+// locked vault opens, and a wrapping key that the HSM has lost is replaced. The
+// caller clears the key.
+func (m *Manager) RecoverMasterKey(ctx context.Context, c Caller, given []byte) (MasterKeyNotes, error) {
+	err := m.allow(c, admin.OpMasterKey, "recover")
+	var done vault.Recovered
+	if err == nil {
+		work, cancel := context.WithTimeout(ctx, keyWork)
+		defer cancel()
+		if done, err = m.parts.Vault.Recover(work, given); err != nil {
+			m.event(logstore.High, "crypto", "master-key-recovery-failed", "", "entering the master key again by "+who(c)+" failed: "+oneLine(err.Error()))
+			err = coded(err)
+		}
+	}
+	m.record(c, "request master-key recover", "", "", "", resultOf(err))
+	if err != nil {
+		return nil, err
+	}
+	m.event(logstore.High, "crypto", "master-key-recovered", done.WrappingKey, "the master key was entered again by "+who(c))
+	var notes MasterKeyNotes
+	if done.Unlocked {
+		m.unlocked()
+		notes = append(notes, "The master key is unlocked")
+	}
+	switch {
+	case done.WrappingKey != "":
+		notes = append(notes, "It is wrapped by the new wrapping key "+done.WrappingKey+" on the HSM")
+	case done.Cause != nil:
+		notes = append(notes, "It is not wrapped anew, and must be entered again at the next start unless the HSM unwraps it then: "+oneLine(done.Cause.Error()))
+	default:
+		notes = append(notes, "The HSM unwraps it by the wrapping key that it has; nothing was changed there")
+	}
+	return notes, nil
 }
 
 // watchMasterKey tells of a master key that expires: each hour within the time
-// of its reminder, more urgently once it has expired. It locks nobody out.
+// of its reminder, more urgently once it has expired. It locks nobody out. One
+// that renews itself lives on.
 func (m *Manager) watchMasterKey(now time.Time) {
+	until, extended, err := m.parts.Vault.ExtendMaster()
+	if extended {
+		m.event(logstore.Informational, "crypto", "master-key-renewed", "", "the master key's lifetime ended, and is longer by itself: until "+until.UTC().Format(time.RFC3339))
+	}
 	p := m.parts.Vault.Properties()
 	state := p.State(now)
 	if state == vault.Valid {
@@ -59,6 +152,9 @@ func (m *Manager) watchMasterKey(now time.Time) {
 	m.mu.Unlock()
 	if !due {
 		return
+	}
+	if err != nil {
+		m.event(logstore.High, "crypto", "master-key-renewal-failed", "", "making the master key's lifetime longer failed: "+oneLine(err.Error()))
 	}
 	if state == vault.Expired {
 		m.event(logstore.Critical, "crypto", "master-key-expired", "", fmt.Sprintf("the master key expired at %s; everything works on: change it with `request master-key`", p.ExpireAt.UTC().Format(time.RFC3339)))

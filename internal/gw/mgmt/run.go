@@ -3,6 +3,7 @@ package mgmt
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"moongate/internal/gw/certstore"
@@ -15,7 +16,8 @@ import (
 type told struct {
 	masterKey    time.Time
 	certificates certstore.Reminder
-	hsm          *bool // whether the HSM was ready
+	hsm          *bool  // whether the HSM was ready
+	vault        string // why the vault is locked, as it was told last
 }
 
 const (
@@ -26,7 +28,7 @@ const (
 
 // Run does what nobody asks for: it goes back on a commit that is not confirmed
 // in time, also on one from before a restart, and writes what expires, and the
-// HSM's coming and going, into the system log. It returns when ctx is done.
+// HSM's coming and going, into the system log; it unlocks the vault. It returns when ctx is done.
 func (m *Manager) Run(ctx context.Context) error {
 	confirm := time.NewTimer(0)
 	watch := time.NewTicker(watchEach)
@@ -34,6 +36,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer confirm.Stop()
 	defer watch.Stop()
 	defer hsm.Stop()
+	var keeping sync.WaitGroup
+	keeping.Go(func() { m.keepVault(ctx) })
+	defer keeping.Wait()
 	m.watch(m.now())
 	for {
 		select {

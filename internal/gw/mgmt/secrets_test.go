@@ -115,7 +115,8 @@ func TestChangeMasterKey(t *testing.T) {
 		return slices.Compact(list)
 	}
 	before := ids()
-	must(t, w.ChangeMasterKey(ctx, as("root"), vault.Change{New: []byte("a new master key, long"), Lifetime: 48 * time.Hour, Reminder: 24 * time.Hour}))
+	_, err := w.ChangeMasterKey(ctx, as("root"), vault.Change{New: []byte("a new master key, long"), Lifetime: 48 * time.Hour, Reminder: 24 * time.Hour})
+	must(t, err)
 	list, err := w.Jobs(ctx, as("reader"))
 	must(t, err)
 	if job := w.wait(list[0].ID); job.Type != "RenewDataKeys" || job.Result != jobs.Succeeded {

@@ -23,7 +23,8 @@ type Info struct {
 	Time     time.Time
 	Started  time.Time
 	Versions int // number of the running version
-	// Trouble says why the running configuration is not in use; "" where it is.
+	// Trouble says why the running configuration is not in use, or else what
+	// of it does not work now; "" for nothing.
 	Trouble string
 	// HSM is the state of the way to the private keys.
 	HSM keys.Status
@@ -50,6 +51,8 @@ func (m *Manager) SystemInfo(ctx context.Context, c Caller) (Info, error) {
 	}
 	info.Address, info.Netmask, info.IPv6 = ownAddress()
 	if err := m.Trouble(); err != nil {
+		info.Trouble = err.Error()
+	} else if err := m.parts.Vault.Locked(); err != nil {
 		info.Trouble = err.Error()
 	}
 	return info, nil
@@ -96,6 +99,10 @@ func (m *Manager) HSMState(ctx context.Context, c Caller) (keys.Status, error) {
 // HSMReady reports whether private keys on the HSM can be used; it is asked
 // without an account.
 func (m *Manager) HSMReady() bool { return m.parts.HSM.Status().Ready }
+
+// VaultLocked reports whether software private keys wait for the HSM to unwrap
+// the master key; it is asked without an account.
+func (m *Manager) VaultLocked() bool { return m.parts.Vault.Locked() != nil }
 
 // Still does something while nobody changes the candidate, or the running
 // configuration: a backup.

@@ -157,7 +157,7 @@ func (c *Command) Usage() string {
 				form = group + " " + form
 			}
 		}
-		if !a.Required {
+		if !a.Required || a.Unless != "" {
 			form = "[" + form + "]"
 		}
 		b.WriteString(" " + form)

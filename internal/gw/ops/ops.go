@@ -58,6 +58,8 @@ type Arg struct {
 	// Bare values stand right after the command's words, without the name.
 	Bare     bool
 	Required bool
+	// Unless names an argument with which a required one is not required.
+	Unless string
 	// Within is a word that stands before the first argument of its group:
 	// show session all filter source 192.0.2.1 destination 192.0.2.2.
 	Within   string
@@ -92,6 +94,11 @@ func (c *Call) Has(name string) bool {
 	return given
 }
 
+// lacks reports whether an argument is required and was not given.
+func (c *Call) lacks(a Arg) bool {
+	return a.Required && !c.Has(a.Name) && (a.Unless == "" || !c.Has(a.Unless))
+}
+
 // Value returns an argument's value, "" when it was not given.
 func (c *Call) Value(name string) string {
 	if v := c.values[name]; len(v) > 0 {
@@ -108,7 +115,7 @@ func (c *Call) Values(name string) []string { return c.values[name] }
 func (c *Call) Missing() []Arg {
 	var missing []Arg
 	for _, a := range c.Command.Args {
-		if a.Kind == Secret && a.Required && !c.Has(a.Name) {
+		if a.Kind == Secret && c.lacks(a) {
 			missing = append(missing, a)
 		}
 	}
@@ -189,7 +196,7 @@ type invocation struct {
 // caller did something that can be put right.
 func (c *Call) Run(ctx context.Context, m *mgmt.Manager, caller mgmt.Caller, progress func(line string)) (*Result, error) {
 	for _, a := range c.Command.Args {
-		if a.Required && !c.Has(a.Name) {
+		if c.lacks(a) {
 			return nil, refusal(mgmt.CodeInvalidCommand, "%s is missing: %s", joined(c.Command, a), a.Help)
 		}
 	}

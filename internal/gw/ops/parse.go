@@ -44,7 +44,7 @@ func parse(tokens []Token, exact bool) (*Call, error) {
 		}
 	}
 	for _, a := range cmd.Args {
-		if a.Required && a.Kind != Secret && !p.call.Has(a.Name) {
+		if a.Kind != Secret && p.call.lacks(a) {
 			return nil, refusal(mgmt.CodeInvalidCommand, "%s is missing: %s", joined(cmd, a), a.Help)
 		}
 	}

@@ -19,11 +19,10 @@ type DataKey struct {
 // DataKeys lists the data keys, the active one last.
 func (v *Vault) DataKeys() []DataKey {
 	var list []DataKey
-	v.withRing(func(r *ring) error { // closed: none
-		for i, k := range r.header.Keys {
-			list = append(list, DataKey{k.ID, k.Created, i == len(r.header.Keys)-1})
+	v.withHeader(func(h *header) { // closed: none
+		for i, k := range h.Keys {
+			list = append(list, DataKey{k.ID, k.Created, i == len(h.Keys)-1})
 		}
-		return nil
 	})
 	return list
 }
@@ -118,36 +117,41 @@ func (v *Vault) changeRing(change func(*ring) error) error {
 		next.wipe()
 		return err
 	}
-	masters, err := readKeyFile(v.MasterKeyFile(), masterKind)
+	m, err := v.masterNow(next)
 	if err != nil {
+		next.wipe()
 		return err
 	}
-	defer wipe(masters)
-	i := slices.IndexFunc(masters, func(m namedKey) bool { return m.id == next.header.Master.ID })
-	if i < 0 {
-		return errMaster
-	}
-	return v.writeRing(next, &masters[i].key)
+	defer clear(m.key[:])
+	return v.writeRing(next, m)
 }
 
-// writeRing makes next the keyring, on disk first. Where the disk says that it
-// failed, what is in force is what can be read back: the replacement may have
-// been made, and not be sure to survive a crash.
-func (v *Vault) writeRing(next *ring, m *key) error {
+// writeRing makes next the keyring, on disk first, sealed under the last one of
+// the master keys. Where the disk says that it failed, what is in force is what
+// can be read back by one of them: the replacement may have been made, and not
+// be sure to survive a crash.
+func (v *Vault) writeRing(next *ring, masters ...*namedKey) error {
+	m := &masters[len(masters)-1].key
+	next.keep(m)
 	text, err := next.encode(m)
 	if err != nil {
 		return err
 	}
-	err = durable.WriteFile(filepath.Join(v.dir, keyringFile), text, 0o600)
+	path := filepath.Join(v.dir, keyringFile)
+	err = durable.WriteFile(path, text, 0o600)
 	if err == nil {
 		v.replaceRing(next)
 		return nil
 	}
 	err = fmt.Errorf("writing the keyring: %w", err)
 	next.wipe()
-	if r, masters, readErr := readPair(v.dir); readErr == nil {
-		wipe(masters)
-		v.replaceRing(r)
+	if text, readErr := readOwn(path, maxKeyring); readErr == nil {
+		for _, m := range masters {
+			if r, openErr := openRing(text, []namedKey{*m}); openErr == nil {
+				v.replaceRing(r)
+				break
+			}
+		}
 	}
 	return err
 }

@@ -83,7 +83,7 @@ func TestDataKeysAreBounded(t *testing.T) {
 	if _, err := v.RenewDataKeys(); err == nil {
 		t.Error("a keyring holds more than it may")
 	}
-	must(t, v.ChangeMaster(Change{New: []byte(masterOne)}))
+	must(t, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne)}))
 	_, err := v.Export([]byte("a long passphrase"))
 	must(t, err)
 	v = reopen(t, v)

@@ -18,11 +18,13 @@ import (
 //	vault BASE64
 //
 // The third is the files of the vault, sealed under what the derivation makes of
-// a passphrase, with the first two lines as context.
+// a passphrase, with the first two lines as context. Version 2 is one without a
+// master key, since that is on the HSM.
 const (
-	exportFirstLine = "moongate vault export, version 1\n"
-	kdfField        = "kdf "
-	vaultField      = "vault "
+	exportVersion1 = "moongate vault export, version 1\n"
+	exportVersion2 = "moongate vault export, version 2\n"
+	kdfField       = "kdf "
+	vaultField     = "vault "
 
 	maxExport        = 64 << 10
 	minPassphrase    = 12
@@ -36,7 +38,7 @@ var ErrPassphrase = errors.New("the passphrase is wrong, or the export was chang
 
 // exported is what an export seals: the texts of the files.
 type exported struct {
-	Master  []byte `json:"master_key"`
+	Master  []byte `json:"master_key,omitempty"` // none where it is on the HSM
 	Keyring []byte `json:"keyring"`
 	Device  []byte `json:"device_key"`
 }
@@ -48,38 +50,43 @@ func (e *exported) wipe() {
 
 // Export writes all of the vault's keys into a text that a passphrase of 12 to
 // 1024 bytes opens: for a backup of the gateway. Whoever has both reads every
-// secret of every version of its configuration.
+// secret of every version of its configuration, but for a master key on the HSM:
+// of that the export holds what the wrapping keys made of it, so that a vault
+// made of it needs one of those, or the master key as it was entered (Recover).
+// Such a vault is exported while it is locked, too.
 func (v *Vault) Export(pass []byte) ([]byte, error) {
 	if len(pass) < minPassphrase || len(pass) > maxPassphrase {
 		return nil, fmt.Errorf("the passphrase has %d bytes; expected %d to %d", len(pass), minPassphrase, maxPassphrase)
 	}
 	v.change.Lock()
 	defer v.change.Unlock()
-	if err := v.withRing(func(*ring) error { return nil }); err != nil {
+	if err := v.withRing(func(*ring) error { return nil }); err != nil && !errors.Is(err, ErrLocked) {
 		return nil, err
 	}
-	r, masters, err := readPair(v.dir)
+	o, err := readPair(v.dir)
 	if err != nil {
 		return nil, err
 	}
-	defer wipe(masters)
-	defer r.wipe()
-	for i := range masters {
-		if masters[i].id == r.header.Master.ID {
-			return v.export(r, masters[i:i+1], pass)
+	defer o.wipe()
+	if o.locked != nil {
+		return v.export(exportVersion2, exported{Keyring: o.locked.text()}, pass)
+	}
+	for i := range o.masters {
+		if o.masters[i].id != o.ring.header.Master.ID {
+			continue
 		}
+		ringText, err := o.ring.encode(&o.masters[i].key)
+		if err != nil {
+			return nil, err
+		}
+		return v.export(exportVersion1, exported{Master: encodeKeyFile(masterKind, o.masters[i:i+1]), Keyring: ringText}, pass)
 	}
 	return nil, errMaster
 }
 
-func (v *Vault) export(r *ring, m []namedKey, pass []byte) ([]byte, error) {
-	ringText, err := r.encode(&m[0].key)
-	if err != nil {
-		return nil, err
-	}
-	e := exported{Master: encodeKeyFile(masterKind, m), Keyring: ringText}
+func (v *Vault) export(firstLine string, e exported, pass []byte) ([]byte, error) {
 	defer e.wipe()
-	err = v.device.withKey(func(k *key) error {
+	err := v.device.withKey(func(k *key) error {
 		e.Device = encodeKeyFile(deviceKind, []namedKey{{v.device.id, *k}})
 		return nil
 	})
@@ -94,7 +101,7 @@ func (v *Vault) export(r *ring, m []namedKey, pass []byte) ([]byte, error) {
 	kdf := passphrase.New(v.costs.export)
 	k := key(kdf.Derive(pass))
 	defer clear(k[:])
-	text := []byte(exportFirstLine + kdfField + kdf.String() + "\n")
+	text := []byte(firstLine + kdfField + kdf.String() + "\n")
 	body := seal(nil, &k, contextOf(string(text)), newSecretID(), plain)
 	text = base64.StdEncoding.AppendEncode(append(text, vaultField...), body)
 	return append(text, '\n'), nil
@@ -112,7 +119,11 @@ func Import(dir string, text, pass []byte) error {
 	if err := e.check(); err != nil {
 		return fmt.Errorf("importing a vault: %w", err)
 	}
-	if err := publish(dir, map[string][]byte{masterFile: e.Master, keyringFile: e.Keyring, deviceFile: e.Device}); err != nil {
+	files := map[string][]byte{keyringFile: e.Keyring, deviceFile: e.Device}
+	if e.Master != nil {
+		files[masterFile] = e.Master
+	}
+	if err := publish(dir, files); err != nil {
 		return fmt.Errorf("importing a vault into %s: %w", filepath.Clean(dir), err)
 	}
 	return nil
@@ -125,7 +136,10 @@ func parseExport(text []byte) (kdf passphrase.KDF, head, body []byte, err error)
 	if len(text) > maxExport {
 		return kdf, nil, nil, bad
 	}
-	rest, known := bytes.CutPrefix(text, []byte(exportFirstLine))
+	rest, known := bytes.CutPrefix(text, []byte(exportVersion1))
+	if !known {
+		rest, known = bytes.CutPrefix(text, []byte(exportVersion2))
+	}
 	if !known && bytes.HasPrefix(text, []byte("moongate vault export, version ")) {
 		return kdf, nil, nil, errors.New("the export is of a version that is not known; run the version that wrote it, or a newer one")
 	}
@@ -143,7 +157,7 @@ func parseExport(text []byte) (kdf passphrase.KDF, head, body []byte, err error)
 	if err != nil || len(body) < overhead || len(body) > overhead+2*exportPlainLimit {
 		return kdf, nil, nil, bad
 	}
-	return kdf, text[:len(exportFirstLine)+len(kdfField)+len(kdfText)+1], body, nil
+	return kdf, text[:len(exportVersion1)+len(kdfField)+len(kdfText)+1], body, nil
 }
 
 func openExport(text, pass []byte) (*exported, error) {
@@ -167,18 +181,29 @@ func openExport(text, pass []byte) (*exported, error) {
 	return &e, nil
 }
 
-// check opens the exported vault, as the one will be opened that is made of it.
+// check opens the exported vault, as the one will be opened that is made of it;
+// one whose master key is on the HSM is locked then.
 func (e *exported) check() error {
-	masters, err := decodeKeyFile(masterKind, e.Master)
-	if err != nil {
-		return fmt.Errorf("master key: %w", err)
-	}
-	defer wipe(masters)
 	device, err := decodeKeyFile(deviceKind, e.Device)
 	if err != nil || len(device) != 1 {
 		return errors.New("device key: it is not one key")
 	}
 	wipe(device)
+	h, _, _, err := parseRing(e.Keyring)
+	if err != nil {
+		return fmt.Errorf("keyring: %w", err)
+	}
+	if h.onHSM() {
+		if e.Master != nil {
+			return errors.New("master key: there is one, and the keyring says that it is on the HSM")
+		}
+		return nil
+	}
+	masters, err := decodeKeyFile(masterKind, e.Master)
+	if err != nil {
+		return fmt.Errorf("master key: %w", err)
+	}
+	defer wipe(masters)
 	r, err := openRing(e.Keyring, masters)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)

@@ -25,7 +25,7 @@ func TestVersion1(t *testing.T) {
 	if p := v.Properties(); p.Generated || p.ExpireAt.IsZero() || len(v.DataKeys()) != 2 {
 		t.Errorf("properties %+v", p)
 	}
-	must(t, v.ChangeMaster(Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
+	must(t, v.ChangeMaster(t.Context(), Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
 
 	other := t.TempDir()
 	must(t, Import(filepath.Join(other, "vault"), golden(t, "export"), phrase))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,11 +131,14 @@ func readOwn(path string, limit int) ([]byte, error) {
 	return text[:n], nil
 }
 
-// replaceOwn replaces a file that held a secret, and overwrites what held it
-// before, as far as the file system lets that happen: neither flash nor
-// copy-on-write promises it.
+// replaceOwn replaces a file that held a secret, or makes it, and overwrites
+// what held it before, as far as the file system lets that happen: neither flash
+// nor copy-on-write promises it.
 func replaceOwn(path string, text []byte) error {
 	before, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return durable.WriteFile(path, text, 0o600)
+	}
 	if err != nil {
 		return fmt.Errorf("replacing a file of the vault: %w", err)
 	}
@@ -145,6 +149,22 @@ func replaceOwn(path string, text []byte) error {
 		return fmt.Errorf("%s is replaced, but overwriting what it was on before: %w", filepath.Base(path), err)
 	}
 	return nil
+}
+
+// removeOwn removes a file that held a secret, durably, and overwrites what held
+// it as replaceOwn does. One that is gone already is no error.
+func removeOwn(path string) error {
+	before, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.Remove(path), durable.SyncDir(filepath.Dir(path))); err != nil {
+		return errors.Join(err, before.Close())
+	}
+	return errors.Join(overwrite(before), before.Close())
 }
 
 // overwrite fills a file with zeros that has no name any more; one that has

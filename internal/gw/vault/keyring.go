@@ -21,13 +21,16 @@ import (
 //
 // The third line is the data keys, one after the other in the header's order,
 // sealed under the master key with the first two lines as context: so nothing
-// of the header can be changed without it.
+// of the header can be changed without it. Version 2 is one whose header says
+// what version 1 did not know: wrapping keys, and that the key renews itself.
 const (
-	ringFirstLine = "moongate keyring, version 1\n"
-	headerField   = "header "
-	keysField     = "keys "
+	ringVersion1 = "moongate keyring, version 1\n"
+	ringVersion2 = "moongate keyring, version 2\n"
+	headerField  = "header "
+	keysField    = "keys "
 
-	// maxDataKeys bounds a keyring; at 80 bytes a key it has some 6 KiB.
+	// maxDataKeys bounds a keyring; at 80 bytes a key it has some 6 KiB, and
+	// its wrapping keys at most as much.
 	maxDataKeys = 64
 	maxKeyring  = 16 << 10
 )
@@ -36,6 +39,9 @@ const (
 type header struct {
 	Master master    `json:"master"`
 	Keys   []dataKey `json:"keys"` // the last one seals
+	// Wrapping are the wrapping keys that were made for this vault, oldest
+	// first. The last one is in use, or will be.
+	Wrapping []wrappingKey `json:"wrapping_keys,omitempty"`
 }
 
 // master is what is known of the master key that seals a keyring.
@@ -47,6 +53,9 @@ type master struct {
 	KDF      string    `json:"kdf,omitempty"`
 	ExpireAt time.Time `json:"expire_at,omitzero"` // zero: never
 	RemindAt time.Time `json:"remind_at,omitzero"` // zero: not
+	// AutoRenew is by how many hours the key's life is made longer when it
+	// ends; 0: it is not.
+	AutoRenew int `json:"auto_renew_hours,omitempty"`
 }
 
 type dataKey struct {
@@ -58,6 +67,9 @@ type dataKey struct {
 type ring struct {
 	header header
 	keys   []key // in the header's order
+	// master is the master key where it is on the HSM, which need not be
+	// asked again then; nil where it is in its file.
+	master *key
 }
 
 // errMaster: no master key that is there opens the keyring.
@@ -81,13 +93,27 @@ func (r *ring) wipe() {
 	for i := range r.keys {
 		clear(r.keys[i][:])
 	}
+	if r.master != nil {
+		clear(r.master[:])
+	}
 }
 
 // clone copies a ring, to be changed before it is used.
 func (r *ring) clone() *ring {
 	c := &ring{header: r.header, keys: slices.Clone(r.keys)}
 	c.header.Keys = slices.Clone(r.header.Keys)
+	c.header.Wrapping = slices.Clone(r.header.Wrapping)
+	c.keep(r.master)
 	return c
+}
+
+// keep has the ring keep a copy of its master key, where that is on the HSM.
+func (r *ring) keep(m *key) {
+	r.master = nil
+	if m != nil && r.header.onHSM() {
+		kept := *m
+		r.master = &kept
+	}
 }
 
 func (r *ring) encode(m *key) ([]byte, error) {
@@ -105,12 +131,19 @@ func (r *ring) encode(m *key) ([]byte, error) {
 	return append(text, '\n'), nil
 }
 
+func (h *header) firstLine() string {
+	if len(h.Wrapping) > 0 || h.Master.AutoRenew != 0 {
+		return ringVersion2
+	}
+	return ringVersion1
+}
+
 func (h *header) encode() ([]byte, error) {
 	b, err := json.Marshal(h)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the keyring: %w", err)
 	}
-	return slices.Concat([]byte(ringFirstLine+headerField), b, []byte("\n")), nil
+	return slices.Concat([]byte(h.firstLine()+headerField), b, []byte("\n")), nil
 }
 
 // parseRing reads a keyring's text without opening it; there is one encoding.
@@ -120,7 +153,10 @@ func parseRing(text []byte) (h header, head, sealed []byte, err error) {
 	if len(text) > maxKeyring {
 		return h, nil, nil, bad
 	}
-	rest, known := bytes.CutPrefix(text, []byte(ringFirstLine))
+	rest, known := bytes.CutPrefix(text, []byte(ringVersion1))
+	if !known {
+		rest, known = bytes.CutPrefix(text, []byte(ringVersion2))
+	}
 	if !known && bytes.HasPrefix(text, []byte("moongate keyring, version ")) {
 		return h, nil, nil, errors.New("it is of a version that is not known; run the version that wrote it, or a newer one")
 	}
@@ -167,7 +203,10 @@ func (h *header) check() error {
 			return fmt.Errorf("data key %d has an id that is not 16 hexadecimal digits, or is there twice; restore it from a backup", i+1)
 		}
 	}
-	return nil
+	if n := h.Master.AutoRenew; n < 0 || n > int(MaxLifetime.Hours()) {
+		return fmt.Errorf("the master key renews itself for %d hours, expected at most %.0f; restore it from a backup", n, MaxLifetime.Hours())
+	}
+	return checkWrapping(h.Wrapping)
 }
 
 func isID(s string) bool {
@@ -200,5 +239,6 @@ func openRingBy(h header, head, sealed []byte, m *key) (*ring, error) {
 	for i := range r.keys {
 		copy(r.keys[i][:], plain[i*len(key{}):])
 	}
+	r.keep(m)
 	return r, nil
 }

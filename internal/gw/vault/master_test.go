@@ -20,7 +20,7 @@ func TestChangeMaster(t *testing.T) {
 	must(t, err)
 	oldRing := read(t, filepath.Join(v.Dir(), keyringFile))
 
-	must(t, v.ChangeMaster(Change{New: []byte(masterOne), Lifetime: 48 * time.Hour, Reminder: 24 * time.Hour}))
+	must(t, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne), Lifetime: 48 * time.Hour, Reminder: 24 * time.Hour}))
 	p := v.Properties()
 	if p.Generated || p.ID == old[0].id || p.ExpireAt.Sub(p.Created) != 48*time.Hour || p.ExpireAt.Sub(p.RemindAt) != 24*time.Hour {
 		t.Errorf("properties %+v", p)
@@ -47,14 +47,14 @@ func TestChangeMaster(t *testing.T) {
 	}
 	wantSecret(t, v, "private-key", text, "secret")
 	for _, current := range []string{"", masterTwo, masterOne + " ", hex.EncodeToString(now[0].key[:])} {
-		if err := v.ChangeMaster(Change{Current: []byte(current), New: []byte(masterTwo)}); !errors.Is(err, ErrCurrentKey) {
+		if err := v.ChangeMaster(t.Context(), Change{Current: []byte(current), New: []byte(masterTwo)}); !errors.Is(err, ErrCurrentKey) {
 			t.Errorf("with the current key %q: %v", current, err)
 		}
 	}
 	if v.Properties() != p {
 		t.Error("a change that was refused changed something")
 	}
-	must(t, v.ChangeMaster(Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
+	must(t, v.ChangeMaster(t.Context(), Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
 	if p := v.Properties(); !p.ExpireAt.IsZero() || !p.RemindAt.IsZero() {
 		t.Errorf("without a lifetime: %+v", p)
 	}
@@ -66,12 +66,12 @@ func TestCurrentOfAGeneratedKey(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
 	for _, wrong := range []string{masterOne, strings.Repeat("0", 64), strings.Repeat("x", 64)} {
-		if err := v.ChangeMaster(Change{Current: []byte(wrong), New: []byte(masterTwo)}); !errors.Is(err, ErrCurrentKey) {
+		if err := v.ChangeMaster(t.Context(), Change{Current: []byte(wrong), New: []byte(masterTwo)}); !errors.Is(err, ErrCurrentKey) {
 			t.Errorf("with the current key %q: %v", wrong, err)
 		}
 	}
 	line := read(t, v.MasterKeyFile())
-	must(t, v.ChangeMaster(Change{Current: line[len(line)-65 : len(line)-1], New: []byte(masterTwo)}))
+	must(t, v.ChangeMaster(t.Context(), Change{Current: line[len(line)-65 : len(line)-1], New: []byte(masterTwo)}))
 }
 
 func TestChangesRefused(t *testing.T) {
@@ -87,12 +87,15 @@ func TestChangesRefused(t *testing.T) {
 		"a lifetime too long":     {New: good, Lifetime: MaxLifetime + 1},
 		"a negative lifetime":     {New: good, Lifetime: -time.Hour},
 		"a reminder alone":        {New: good, Reminder: time.Hour},
-		"a reminder as long":      {New: good, Lifetime: 2 * time.Hour, Reminder: 2 * time.Hour},
+		"a reminder longer":       {New: good, Lifetime: 2 * time.Hour, Reminder: 2*time.Hour + time.Second},
+		"a renewal alone":         {New: good, AutoRenew: time.Hour},
+		"a renewal too long":      {New: good, Lifetime: time.Hour, AutoRenew: MaxLifetime + time.Hour},
+		"a renewal of minutes":    {New: good, Lifetime: time.Hour, AutoRenew: 90 * time.Minute},
 		"a reminder too long":     {New: good, Lifetime: MaxLifetime, Reminder: MaxReminder + 1},
 		"a reminder in the past":  {New: good, Lifetime: 2 * time.Hour, Reminder: -time.Hour},
 		"a lifetime without time": {New: good, Lifetime: time.Nanosecond},
 	} {
-		if err := v.ChangeMaster(c); err == nil {
+		if err := v.ChangeMaster(t.Context(), c); err == nil {
 			t.Errorf("%s was taken", what)
 		}
 	}
@@ -107,7 +110,7 @@ func TestExpiryLocksNobodyOut(t *testing.T) {
 	start := time.Date(2030, 1, 2, 3, 4, 5, 678, time.UTC)
 	v, err := open(filepath.Join(t.TempDir(), "vault"), Options{Now: at(start)}, quickCosts)
 	must(t, err)
-	must(t, v.ChangeMaster(Change{New: []byte(masterOne), Lifetime: 10 * time.Hour, Reminder: 2 * time.Hour}))
+	must(t, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne), Lifetime: 10 * time.Hour, Reminder: 2 * time.Hour}))
 	text := sealed(t, v, "private-key", "secret")
 	p := v.Properties()
 	for after, want := range map[time.Duration]State{
@@ -122,7 +125,7 @@ func TestExpiryLocksNobodyOut(t *testing.T) {
 	must(t, err)
 	wantSecret(t, late, "private-key", text, "secret")
 	wantSecret(t, late, "private-key", sealed(t, late, "private-key", "new"), "new")
-	must(t, late.ChangeMaster(Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
+	must(t, late.ChangeMaster(t.Context(), Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
 	must(t, late.Close())
 }
 
@@ -135,7 +138,7 @@ func TestTheOldKeyIsOverwritten(t *testing.T) {
 	must(t, err)
 	defer held.Close()
 	before := read(t, v.MasterKeyFile())
-	must(t, v.ChangeMaster(Change{New: []byte(masterOne)}))
+	must(t, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne)}))
 	after := make([]byte, len(before))
 	_, err = held.ReadAt(after, 0)
 	must(t, err)
@@ -146,7 +149,7 @@ func TestTheOldKeyIsOverwritten(t *testing.T) {
 	linked := filepath.Join(filepath.Dir(v.Dir()), "a copy")
 	must(t, os.Link(v.MasterKeyFile(), linked))
 	before = read(t, linked)
-	must(t, v.ChangeMaster(Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
+	must(t, v.ChangeMaster(t.Context(), Change{Current: []byte(masterOne), New: []byte(masterTwo)}))
 	if !bytes.Equal(read(t, linked), before) {
 		t.Error("a copy that somebody made was overwritten")
 	}
@@ -162,7 +165,7 @@ func TestCutOffChanges(t *testing.T) {
 	oldRing := read(t, ringPath)
 	old, err := readKeyFile(v.MasterKeyFile(), masterKind)
 	must(t, err)
-	must(t, v.ChangeMaster(Change{New: []byte(masterOne)}))
+	must(t, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne)}))
 	fresh, err := readKeyFile(v.MasterKeyFile(), masterKind)
 	must(t, err)
 	newRing := read(t, ringPath)
@@ -196,7 +199,7 @@ func TestRecover(t *testing.T) {
 	digits := generated[len(generated)-65 : len(generated)-1]
 	for _, given := range []string{string(digits), masterOne} {
 		if given == masterOne {
-			must(t, v.ChangeMaster(Change{New: []byte(masterOne)}))
+			must(t, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne)}))
 		}
 		if err := Recover(v.Dir(), []byte(given)); err == nil {
 			t.Error("a vault in use was recovered")
@@ -227,7 +230,7 @@ func FuzzOpenRing(f *testing.F) {
 	text, err := r.encode(&m.key)
 	must(f, err)
 	f.Add(text)
-	f.Add([]byte(ringFirstLine + headerField + "{}\n" + keysField + "\n"))
+	f.Add([]byte(ringVersion1 + headerField + "{}\n" + keysField + "\n"))
 	f.Fuzz(func(t *testing.T, fuzzed []byte) {
 		if r, err := openRing(fuzzed, []namedKey{m}); err == nil && !bytes.Equal(fuzzed, text) {
 			t.Errorf("a keyring that was not written opens: %+v", r.header)

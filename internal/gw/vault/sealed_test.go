@@ -110,7 +110,7 @@ func TestClosed(t *testing.T) {
 	_, openErr := v.Open("private-key", text)
 	_, renewErr := v.RenewDataKeys()
 	_, exportErr := v.Export([]byte("a long passphrase"))
-	for i, err := range []error{sealErr, openErr, renewErr, exportErr, v.ChangeMaster(Change{New: []byte(masterOne)})} {
+	for i, err := range []error{sealErr, openErr, renewErr, exportErr, v.ChangeMaster(t.Context(), Change{New: []byte(masterOne)})} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("call %d on a closed vault: %v", i, err)
 		}
@@ -149,7 +149,7 @@ func TestSealingWhileKeysChange(t *testing.T) {
 	current := ""
 	for i := range 5 {
 		next := []string{masterOne, masterTwo}[i%2]
-		must(t, v.ChangeMaster(Change{Current: []byte(current), New: []byte(next)}))
+		must(t, v.ChangeMaster(t.Context(), Change{Current: []byte(current), New: []byte(next)}))
 		current = next
 		_, err := v.RenewDataKeys()
 		must(t, err)

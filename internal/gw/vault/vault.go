@@ -4,8 +4,10 @@
 //
 // A vault is a directory, mode 0700, of owner-only files:
 //
-//	master.key  the master key; two of them in the middle of a change
-//	keyring     the data keys, sealed under the master key, and its lifetime
+//	master.key  the master key; two of them in the middle of a change; none
+//	            where it is on the HSM
+//	keyring     the data keys, sealed under the master key, its lifetime, and
+//	            itself where wrapping keys on the HSM seal it
 //	device.key  the device key
 //	lock        held by the process that may write
 //
@@ -13,7 +15,14 @@
 // is one atomic replacement of the keyring: before it master.key gets the new
 // key beside the old one, after it the old one goes. A crash in between leaves
 // two keys of which the next start drops the one that the keyring does not
-// name. The keys of master.key and device.key open everything here to whoever
+// name. In the same way the master key moves to the HSM and back: its wraps are
+// in the keyring, and a keyring with wraps knows no master.key.
+//
+// A vault whose master key is on the HSM opens locked: what the device key seals
+// can be used, everything else waits for Unlock. From then on both master and
+// data keys stay in memory, and the HSM is needed for a change of them alone.
+//
+// The keys of master.key and device.key open everything here to whoever
 // reads them: docs/key-hierarchy.md says what a thief of each file gets.
 package vault
 
@@ -56,6 +65,9 @@ type Options struct {
 	Now func() time.Time
 	// Logger is told of what an earlier crash left; none by default.
 	Logger *slog.Logger
+	// Wrapper is the way to the HSM; nil where there is none, and then a
+	// vault whose master key is there stays locked.
+	Wrapper Wrapper
 }
 
 // costs are those of derivations: less in tests.
@@ -71,11 +83,13 @@ type Vault struct {
 	device *Device
 	lock   *durable.Lock // nil where it is read only
 
-	// change is held by what writes, over everything it does.
-	change sync.Mutex
+	// change is held by what writes, over everything it does; unlocking by
+	// what asks the HSM for the master key.
+	change, unlocking sync.Mutex
 
-	mu   sync.RWMutex
-	ring *ring // guarded by mu; replaced as a whole; nil once closed
+	mu     sync.RWMutex
+	ring   *ring   // guarded by mu; replaced as a whole; nil while locked and once closed
+	locked *locked // guarded by mu; nil once unlocked
 }
 
 // Open opens the vault in a directory, and makes it where there is none: with a
@@ -137,49 +151,88 @@ func (v *Vault) load() error {
 	if err != nil {
 		return err
 	}
-	r, masters, err := readPair(v.dir)
+	o, err := readPair(v.dir)
 	if err != nil {
 		return err
 	}
-	defer wipe(masters)
-	if len(masters) > 1 && !v.opts.ReadOnly {
-		v.opts.Logger.Warn("a change of the master key was cut off; the key that the keyring is not sealed under is dropped", "master-key", r.header.Master.ID)
-		if err := v.keepMaster(masters, r.header.Master.ID); err != nil {
+	defer wipe(o.masters)
+	v.device = device
+	if o.locked != nil {
+		o.locked.cause, o.locked.since = errNotAsked, v.opts.Now()
+		v.locked = o.locked
+		return v.dropMasters()
+	}
+	if id := o.ring.header.Master.ID; len(o.masters) > 1 && !v.opts.ReadOnly {
+		v.opts.Logger.Warn("a change of the master key was cut off; the key that the keyring is not sealed under is dropped", "master-key", id)
+		if err := v.keepMaster(o.masters, id); err != nil {
 			return err
 		}
 	}
-	v.device, v.ring = device, r
+	v.ring = o.ring
 	return nil
+}
+
+// dropMasters removes the file of a master key that is on the HSM: a crash left
+// it on its way there, or back.
+func (v *Vault) dropMasters() error {
+	if _, err := os.Lstat(v.MasterKeyFile()); errors.Is(err, fs.ErrNotExist) || v.opts.ReadOnly {
+		return nil
+	}
+	v.opts.Logger.Warn("the master key is on the HSM; its file, which a change that was cut off has left, is removed", "file", v.MasterKeyFile())
+	return v.removeMasters()
+}
+
+// opened are the files of a vault: its keyring, open with its master keys, or
+// locked.
+type opened struct {
+	ring    *ring
+	masters []namedKey
+	locked  *locked
+}
+
+func (o *opened) wipe() {
+	wipe(o.masters)
+	if o.ring != nil {
+		o.ring.wipe()
+	}
 }
 
 // readPair reads keyring and master key as they belong together. They are two
 // files: a reader beside a change may see one before it and the other behind.
-func readPair(dir string) (*ring, []namedKey, error) {
+func readPair(dir string) (*opened, error) {
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		r, masters, err := readPairOnce(dir)
+		o, err := readPairOnce(dir)
 		if err == nil || attempt == attempts {
-			return r, masters, err
+			return o, err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-func readPairOnce(dir string) (*ring, []namedKey, error) {
-	text, err := readOwn(filepath.Join(dir, keyringFile), maxKeyring)
+func readPairOnce(dir string) (*opened, error) {
+	path := filepath.Join(dir, keyringFile)
+	text, err := readOwn(path, maxKeyring)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	h, head, sealed, err := parseRing(text)
+	if err != nil {
+		return nil, fmt.Errorf("keyring %s: %w", path, err)
+	}
+	if h.onHSM() {
+		return &opened{locked: &locked{header: h, head: head, sealed: sealed}}, nil
 	}
 	masters, err := readKeyFile(filepath.Join(dir, masterFile), masterKind)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	r, err := openRing(text, masters)
 	if err != nil {
 		wipe(masters)
-		return nil, nil, fmt.Errorf("keyring %s: %w", filepath.Join(dir, keyringFile), err)
+		return nil, fmt.Errorf("keyring %s: %w", path, err)
 	}
-	return r, masters, nil
+	return &opened{ring: r, masters: masters}, nil
 }
 
 // Dir is the vault's directory, and MasterKeyFile the file of its master key.
@@ -196,23 +249,41 @@ func (v *Vault) Close() error {
 	defer v.change.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ring == nil {
+	if v.ring == nil && v.locked == nil {
 		return nil
 	}
-	v.ring.wipe()
-	v.ring = nil
+	if v.ring != nil {
+		v.ring.wipe()
+	}
+	v.ring, v.locked = nil, nil
 	v.device.close()
 	return v.unlock()
 }
 
-// withRing runs f with the data keys, which stay while it does.
+// withRing runs f with the data keys, which stay while it does. The error is a
+// *LockedError while there are none.
 func (v *Vault) withRing(f func(*ring) error) error {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if v.ring == nil {
-		return ErrClosed
+	switch {
+	case v.ring != nil:
+		return f(v.ring)
+	case v.locked != nil:
+		return &LockedError{v.locked.cause, v.locked.since}
 	}
-	return f(v.ring)
+	return ErrClosed
+}
+
+// withHeader runs f with what the keyring says in the clear; not once the vault
+// is closed.
+func (v *Vault) withHeader(f func(*header)) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if v.ring != nil {
+		f(&v.ring.header)
+	} else if v.locked != nil {
+		f(&v.locked.header)
+	}
 }
 
 // replaceRing has r be what is used from here on.

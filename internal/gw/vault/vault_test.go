@@ -159,7 +159,7 @@ func TestOneWriter(t *testing.T) {
 	wantSecret(t, v, "private-key", sealed(t, reader, "private-key", "read"), "read")
 	_, renewErr := reader.RenewDataKeys()
 	_, pruneErr := reader.PruneDataKeys(nil)
-	for i, err := range []error{renewErr, pruneErr, reader.ChangeMaster(Change{New: []byte(masterOne)})} {
+	for i, err := range []error{renewErr, pruneErr, reader.ChangeMaster(t.Context(), Change{New: []byte(masterOne)})} {
 		if !errors.Is(err, ErrReadOnly) {
 			t.Errorf("change %d by a reader: %v", i, err)
 		}
