@@ -32,6 +32,23 @@ func operationOf(ctx context.Context) OperationID {
 	return newOperation()
 }
 
+type withoutWaitingKey struct{}
+
+// WithoutWaiting returns a context whose calls do not wait for a connection:
+// where there is none they fail at once, and where theirs breaks they are not
+// repeated on the next one. For both Unavailable is true, and NotSent for what
+// never went out. It is for callers who have another HSM to ask.
+func WithoutWaiting(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutWaitingKey{}, true)
+}
+
+// patience is how long a call waits.
+func (c *Client) patience(ctx context.Context, limit time.Duration) patience {
+	p := newPatience(ctx, limit)
+	p.atOnce = c.config.NoWait || ctx.Value(withoutWaitingKey{}) != nil
+	return p
+}
+
 func newOperation() OperationID {
 	var id OperationID
 	rand.Read(id[:]) // never fails (crypto/rand)
@@ -45,7 +62,7 @@ func (c *Client) call(ctx context.Context, op wire.Op, fill body) ([]byte, error
 }
 
 func (c *Client) callWithin(ctx context.Context, limit time.Duration, op wire.Op, fill body) ([]byte, error) {
-	p := newPatience(ctx, limit)
+	p := c.patience(ctx, limit)
 	defer p.release()
 	operation := operationOf(ctx)
 	answer, err := c.try(p, op, operation, fill)
@@ -72,14 +89,14 @@ func (c *Client) try(p patience, op wire.Op, operation OperationID, fill body) (
 				return nil, stageError(StageRequest, err)
 			}
 		case errors.Is(err, errLost) && op.Repeatable():
-			if lost++; lost == maxLost {
+			if lost++; lost == maxLost || p.atOnce {
 				return nil, stageError(StageRequest, err)
 			}
 		case isSessionGone(err) && c.config.Role != RoleNone && !renewed:
 			// The HSM refused, so nothing was done, whatever the op.
 			renewed = true
 			if err := c.requestLogin(loginRequest{ctx: p.ctx, stale: s}); err != nil {
-				return nil, err
+				return nil, waitError{err}
 			}
 		case isRefusal(err) || op.Repeatable():
 			return nil, stageError(stageOf(err), err)

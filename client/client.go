@@ -44,11 +44,24 @@ type Status struct {
 	NeedsLogin bool
 	// Since is when Connected, Stage or NeedsLogin last changed.
 	Since time.Time
+	// Attempts to connect that failed since the last that succeeded.
+	Attempts int
 
 	// Of the last connection; empty before the first.
 	Partition PartitionInfo
 	Serial    string // the HSM's
 	Software  string // the HSM's
+	Protocol  uint16 // the version that both speak
+
+	// Of the moment in which Status was called; no change of them is told.
+
+	// InFlight is how many requests have no answer yet.
+	InFlight int
+	// Silent is since when the HSM has answered nothing although it owes
+	// answers: since its last one, or since the first of those requests was
+	// sent. Zero while it owes none. A key that is generated may take it
+	// seconds; a Ping is answered at once.
+	Silent time.Time
 }
 
 // loginRequest asks run for a login.
@@ -117,14 +130,25 @@ func (c *Client) Close() error {
 
 // Status returns how the connection stands.
 func (c *Client) Status() Status {
-	status, _ := c.statusAndChange()
+	status, _ := c.Watch()
 	return status
+}
+
+// Watch returns how the connection stands, and a channel that is closed when
+// that has changed, by a failed attempt too. Who takes the channel first and
+// acts on the status misses nothing.
+func (c *Client) Watch() (Status, <-chan struct{}) {
+	status, changed := c.statusAndChange()
+	if l := c.ready.Load(); l != nil {
+		status.InFlight, status.Silent = l.owed()
+	}
+	return status, changed
 }
 
 // Ready waits until the connection stands. Its error is that of a refused
 // password, or else the last failure with the context's end.
 func (c *Client) Ready(ctx context.Context) error {
-	p := newPatience(ctx, c.config.CallTimeout)
+	p := c.patience(ctx, c.config.CallTimeout)
 	defer p.release()
 	_, err := c.wait(p)
 	return err
@@ -185,7 +209,8 @@ func (c *Client) setStatus(change func(*Status)) {
 	c.changed = make(chan struct{})
 }
 
-// wait returns the link once there is one.
+// wait returns the link once there is one. Its errors say that nothing was
+// sent: they are waitErrors.
 func (c *Client) wait(p patience) (*link, error) {
 	if l := c.ready.Load(); l != nil && !l.broken() {
 		return l, nil
@@ -195,24 +220,28 @@ func (c *Client) wait(p patience) (*link, error) {
 		if l := c.ready.Load(); l != nil && !l.broken() {
 			return l, nil
 		}
-		if status.NeedsLogin {
-			return nil, status.Err
+		switch {
+		case status.NeedsLogin:
+			return nil, waitError{status.Err}
+		case c.ctx.Err() != nil:
+			return nil, waitError{ErrClosed}
+		case p.atOnce:
+			return nil, notConnected(c.config.Address, status, errAway)
 		}
 		select {
 		case <-changed:
 		case <-c.ctx.Done():
-			return nil, ErrClosed
 		case <-p.ctx.Done():
-			return nil, notConnected(status, p.err())
+			return nil, notConnected(c.config.Address, status, p.err())
 		case <-p.timeout:
-			return nil, notConnected(status, p.err())
+			return nil, notConnected(c.config.Address, status, p.err())
 		}
 	}
 }
 
-func notConnected(status Status, cause error) error {
+func notConnected(address string, status Status, cause error) error {
 	if status.Err == nil {
-		return fmt.Errorf("waiting for the HSM: %w", cause)
+		return waitError{fmt.Errorf("waiting for the HSM at %s: %w", address, cause)}
 	}
-	return withCause(status.Err, cause)
+	return waitError{withCause(status.Err, cause)}
 }

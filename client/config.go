@@ -36,6 +36,13 @@ type Config struct {
 	ServerCertificates []*x509.Certificate
 	// Certificate is ours, registered with the HSM.
 	Certificate tls.Certificate
+	// FormerCertificate, where there is one, is shown to an HSM that does not
+	// know Certificate: while ours is renewed the connection stands, whether
+	// the HSM's administrator has registered the new one yet or not.
+	FormerCertificate tls.Certificate
+	// Version is the version of the protocol to speak; 0 is the newest that
+	// both sides know.
+	Version uint16
 	// Partition is a partition's label; empty is the only one that is
 	// assigned to us.
 	Partition string
@@ -71,6 +78,9 @@ type Config struct {
 	// CheckpointInterval is how often a connection that lasts is checked again;
 	// 0 is 5 min.
 	CheckpointInterval time.Duration
+
+	// NoWait makes every call one WithoutWaiting.
+	NoWait bool
 
 	// Software is our name and version in the HSM's log; at most 128 bytes.
 	Software string
@@ -265,6 +275,12 @@ func (c *Config) check() error {
 	}
 	if len(c.Certificate.Certificate) == 0 || c.Certificate.PrivateKey == nil {
 		return errors.New("client configuration: our certificate or its key is missing")
+	}
+	if len(c.FormerCertificate.Certificate) > 0 && c.FormerCertificate.PrivateKey == nil {
+		return errors.New("client configuration: our former certificate has no key")
+	}
+	if c.Version != 0 && c.Version != wire.Version {
+		return fmt.Errorf("client configuration: protocol version %d; this program speaks version %d alone", c.Version, wire.Version)
 	}
 	if c.Role != RoleNone && c.Password == nil {
 		return fmt.Errorf("client configuration: role %v has no password", c.Role)

@@ -19,8 +19,25 @@ import (
 // Connecting, as a list of named steps: name, tcp, tls, registered (Hello),
 // assigned (OpenSession), login. Each returns an *Error of its stage.
 
-// connect takes the steps as far as TLS and Hello, all within ctx.
+// connect takes the steps as far as TLS and Hello, all within ctx; again with
+// our former certificate where the HSM does not know the one that we have.
 func connect(ctx context.Context, config *Config, passed func(Stage, string)) (*link, error) {
+	l, err := connectAs(ctx, config, config.Certificate, passed)
+	if object.CodeOf(err) != ErrNotRegistered || len(config.FormerCertificate.Certificate) == 0 {
+		return l, err
+	}
+	l, formerErr := connectAs(ctx, config, config.FormerCertificate, func(stage Stage, text string) {
+		if stage == StageRegistered {
+			passed(stage, text+"; by our former certificate, since the HSM does not know the new one yet")
+		}
+	})
+	if formerErr != nil {
+		return nil, err // what is to be done is to register the new one
+	}
+	return l, nil
+}
+
+func connectAs(ctx context.Context, config *Config, us tls.Certificate, passed func(Stage, string)) (*link, error) {
 	raw, err := reach(ctx, config, passed)
 	if err != nil {
 		return nil, err
@@ -29,7 +46,7 @@ func connect(ctx context.Context, config *Config, passed func(Stage, string)) (*
 	// From here on the connection's deadline and, on cancellation, its end
 	// bound what follows.
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
-	l, err := handshake(ctx, config, raw, passed)
+	l, err := handshake(ctx, config, us, raw, passed)
 	if !stop() && err == nil {
 		l.close(ctx.Err())
 		return nil, stageError(StageRegistered, ctx.Err())
@@ -114,11 +131,11 @@ func dialTCP(ctx context.Context, config *Config, addresses []netip.Addr, port s
 
 // tlsConfig is that of docs/wire.md: TLS 1.3 alone, no resumption, the server
 // pinned.
-func tlsConfig(config *Config) *tls.Config {
+func tlsConfig(config *Config, us tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{wire.ALPN},
-		Certificates:           []tls.Certificate{config.Certificate},
+		Certificates:           []tls.Certificate{us},
 		SessionTicketsDisabled: true,
 		CurvePreferences:       []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256},
 		// Records as long as they come: many requests share one.
@@ -146,8 +163,8 @@ func checkPin(pinned, shown []*x509.Certificate) error {
 	return &PinError{Pinned: fingerprints(ders), Seen: Fingerprint(shown[0].Raw)}
 }
 
-func handshake(ctx context.Context, config *Config, raw net.Conn, passed func(Stage, string)) (*link, error) {
-	conn := tls.Client(raw, tlsConfig(config))
+func handshake(ctx context.Context, config *Config, us tls.Certificate, raw net.Conn, passed func(Stage, string)) (*link, error) {
+	conn := tls.Client(raw, tlsConfig(config, us))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("the server ended the connection; it may be over its limit of connections")
@@ -196,7 +213,7 @@ func sayHello(conn net.Conn, frames *wire.Reader, software string) (wire.HelloAn
 		return wire.HelloAnswer{}, err
 	}
 	if hello.Version != wire.Version {
-		return wire.HelloAnswer{}, object.Errorf(ErrVersion, "the HSM answered with protocol %d, we speak %d", hello.Version, wire.Version)
+		return wire.HelloAnswer{}, object.Errorf(ErrVersion, "the HSM speaks protocol version %d, we speak %d", hello.Version, wire.Version)
 	}
 	return hello, nil
 }

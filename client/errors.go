@@ -31,6 +31,16 @@ var ErrClosed = errors.New("client is closed")
 // errLost is why a call has no answer: its connection broke first.
 var errLost = errors.New("connection lost")
 
+// errAway is why a call that does not wait was not made.
+var errAway = errors.New("not connected")
+
+// waitError is why a call had no connection to be sent on.
+type waitError struct{ error }
+
+func (e waitError) Unwrap() error { return e.error }
+
+func (e waitError) Is(target error) bool { return target == errNotSent || target == errAway }
+
 // Error says at which stage what failed. Its text ends with what to do.
 type Error struct {
 	Stage Stage
@@ -76,12 +86,18 @@ func (e *PinError) Error() string {
 // Unavailable reports whether err says that the HSM could not be reached, or
 // did not let us in, or that the answer was lost: the key is not to blame.
 func Unavailable(err error) bool {
-	if errors.Is(err, errLost) || errors.Is(err, ErrClosed) {
+	if errors.Is(err, errLost) || errors.Is(err, errAway) || errors.Is(err, ErrClosed) {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Stage != StageKey && e.Stage != StageRequest
 }
+
+// NotSent reports whether err says that the call never left us: nothing was
+// done, whatever the call, and it may be made on another HSM. A refusal by the
+// HSM (an *HSMError) did nothing either, but is its answer. Where neither is so
+// a call that is not repeatable ends in an *OutcomeUnknownError.
+func NotSent(err error) bool { return errors.Is(err, errNotSent) }
 
 // deadlineError is an ErrDeadline of the HSM's, which is a
 // context.DeadlineExceeded too.

@@ -45,6 +45,8 @@ type link struct {
 	mu      sync.Mutex
 	err     error                    // of the first failure; guarded by mu
 	lastID  uint64                   // guarded by mu
+	taken   uint64                   // ids up to it are the writer's, or sent; guarded by mu
+	quiet   time.Time                // of the last answer, or of the first request since there was none to wait for; guarded by mu
 	waiting map[uint64]chan<- answer // nil for one whose caller has left; guarded by mu
 	out     []byte                   // frames for the writer; guarded by mu
 }
@@ -86,7 +88,8 @@ func (l *link) close(err error) {
 	l.wg.Wait()
 }
 
-// fail breaks the link once: every caller that waits gets errLost.
+// fail breaks the link once: every caller that waits gets errLost, or errNotSent
+// where the writer had not come to its request.
 func (l *link) fail(err error) {
 	l.mu.Lock()
 	if l.err != nil {
@@ -94,14 +97,18 @@ func (l *link) fail(err error) {
 		return
 	}
 	l.err = err
-	waiting := l.waiting
+	waiting, taken := l.waiting, l.taken
 	l.waiting = nil
 	clear(l.out)
 	l.out = nil
 	close(l.done)
 	l.mu.Unlock()
-	for _, to := range waiting {
-		if to != nil {
+	for id, to := range waiting {
+		switch {
+		case to == nil:
+		case id > taken:
+			to <- answer{err: errNotSent}
+		default:
 			to <- answer{err: fmt.Errorf("%w: %w", errLost, err)}
 		}
 	}
@@ -137,7 +144,7 @@ func (l *link) write() {
 		runtime.Gosched()
 		l.mu.Lock()
 		out := l.out
-		l.out = spare[:0]
+		l.out, l.taken = spare[:0], l.lastID
 		l.mu.Unlock()
 		if len(out) == 0 {
 			spare = out
@@ -175,6 +182,7 @@ func (l *link) read(frames *wire.Reader) {
 		l.mu.Lock()
 		to, known := l.waiting[head.ID]
 		delete(l.waiting, head.ID)
+		l.quiet = time.Now()
 		l.mu.Unlock()
 		if !known {
 			l.fail(fmt.Errorf("an answer to request %d, which is not in flight", head.ID))
@@ -200,6 +208,7 @@ type patience struct {
 	end     time.Time // zero: as long as ctx
 	timeout <-chan time.Time
 	timer   *time.Timer
+	atOnce  bool // does not wait for a connection
 }
 
 var timers = sync.Pool{New: func() any {
@@ -322,6 +331,9 @@ func (l *link) send(r wire.Request, fill body, to chan<- answer, ping bool) (uin
 		return 0, object.Errorf(ErrDataLength, "the request has %d bytes, the HSM takes %d", len(out)-start, l.hello.MaxFrame)
 	}
 	l.out = out
+	if len(l.waiting) == 0 {
+		l.quiet = time.Now()
+	}
 	l.waiting[r.ID] = to
 	select {
 	case l.wake <- struct{}{}:
@@ -341,6 +353,17 @@ func (l *link) leave(id uint64) bool {
 	}
 	l.waiting[id] = nil
 	return true
+}
+
+// owed is how many requests have no answer, and since when the HSM has given
+// none; zero where it owes none.
+func (l *link) owed() (int, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == 0 {
+		return 0, time.Time{}
+	}
+	return len(l.waiting), l.quiet
 }
 
 // ping asks whether the HSM is there.

@@ -29,7 +29,7 @@ func (c *Client) run() {
 		if err == nil {
 			c.up(l)
 		} else if c.ctx.Err() == nil {
-			c.down(err)
+			c.failed(err)
 		}
 		if asked != nil {
 			asked.result <- err
@@ -148,6 +148,8 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 	audit := time.NewTicker(c.config.CheckpointInterval)
 	defer audit.Stop()
 	heard := l.heard.Load()
+	pinged := make(chan error, 1) // while somebody asks, a Reset is not kept waiting
+	pinging := false
 	for {
 		select {
 		case <-c.ctx.Done():
@@ -155,11 +157,15 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 		case <-l.done:
 			return password, nil, stageError(StageRequest, fmt.Errorf("%w: %w", errLost, l.failure()))
 		case <-tick.C:
-			now := l.heard.Load()
-			if now == heard {
-				if err := l.ping(c.ctx, c.config.KeepAlive); err != nil {
-					return password, nil, stageError(StageRequest, fmt.Errorf("%w: asking whether the HSM is there: %w", errLost, err))
-				}
+			if now := l.heard.Load(); now != heard {
+				heard = now
+			} else if !pinging {
+				pinging = true
+				l.wg.Go(func() { pinged <- l.ping(c.ctx, c.config.KeepAlive) })
+			}
+		case err := <-pinged:
+			if pinging = false; err != nil {
+				return password, nil, stageError(StageRequest, fmt.Errorf("%w: asking whether the HSM is there: %w", errLost, err))
 			}
 			heard = l.heard.Load()
 		case <-audit.C:
@@ -210,15 +216,21 @@ func (c *Client) up(l *link) {
 	s := l.session.Load()
 	c.ready.Store(l)
 	c.setStatus(func(status *Status) {
-		status.Connected, status.Stage, status.NeedsLogin = true, "", false
-		status.Partition, status.Serial, status.Software = s.info, l.hello.Serial, l.hello.Software
+		status.Connected, status.Stage, status.NeedsLogin, status.Attempts = true, "", false, 0
+		status.Partition = s.info
+		status.Serial, status.Software, status.Protocol = l.hello.Serial, l.hello.Software, l.hello.Version
 	})
 	c.config.Logger.Info("connected to the HSM", "address", c.config.Address, "serial", l.hello.Serial,
 		"partition", s.info.Label, "role", c.config.Role.String())
 }
 
 // down tells everybody that there is no link, and why.
-func (c *Client) down(err error) {
+func (c *Client) down(err error) { c.tellDown(err, 0) }
+
+// failed is down after an attempt.
+func (c *Client) failed(err error) { c.tellDown(err, 1) }
+
+func (c *Client) tellDown(err error, attempts int) {
 	var stage Stage
 	if e, ok := errors.AsType[*Error](err); ok {
 		stage = e.Stage
@@ -227,6 +239,7 @@ func (c *Client) down(err error) {
 	before, _ := c.statusAndChange()
 	c.setStatus(func(status *Status) {
 		status.Connected, status.Stage, status.Err, status.NeedsLogin = false, stage, err, needsLogin
+		status.Attempts += attempts
 	})
 	// An outage is one line in the log, not one for each attempt.
 	if !errors.Is(err, ErrClosed) && (before.Connected || before.Stage != stage) {
