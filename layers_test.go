@@ -75,6 +75,10 @@ var layers = map[string][]string{
 	// durable for the audit checkpoint that it remembers.
 	"client": {"internal/hsm/wire", "internal/hsm/object", "internal/durable"},
 
+	// ha is several of them as one: it knows the words of replication, and
+	// remembers a group's record in a file.
+	"client/ha": {"client", "internal/hsm/object", "internal/durable"},
+
 	// The gateway. flow holds the data plane's words; intercept knows no
 	// certificate store and no HSM, only a flow.Certifier.
 	"internal/gw/flow":   {},

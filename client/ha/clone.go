@@ -1,0 +1,80 @@
+package ha
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"moongate/client"
+	"moongate/internal/hsm/object"
+)
+
+// copyBatch is of how many objects a source is asked at once; it may answer
+// with fewer.
+const copyBatch = min(128, client.MaxClone)
+
+// copied is what became of the objects of a copy, by their ID.
+type copied map[ID]object.CloneResult
+
+// refusals are those that the target did not take.
+func (c copied) refusals() []object.CloneResult {
+	var list []object.CloneResult
+	for _, r := range c {
+		if r.Outcome == object.CloneRefused {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b object.CloneResult) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return list
+}
+
+// refusal is the first of them as an error, nil for none.
+func (c copied) refusal() error {
+	for _, r := range c.refusals() {
+		return &client.HSMError{Code: r.Code, Detail: r.Detail}
+	}
+	return nil
+}
+
+// copyObjects has objects and tombstones sealed by one member for another, and
+// carries them there. Each batch has an offer of its own, which is good once.
+func copyObjects(ctx context.Context, from, to *member, ids []ID, each func(object.CloneResult)) (copied, error) {
+	source, target := from.client.Load(), to.client.Load()
+	self, known := from.self()
+	if source == nil || target == nil || !known {
+		return nil, errMemberGone
+	}
+	done := copied{}
+	for len(ids) > 0 {
+		offer, err := target.OfferClone(ctx, self.HSM, self.Serial)
+		if err != nil {
+			return done, MemberError{to.name, err}
+		}
+		batch := ids[:min(len(ids), copyBatch)]
+		pkg, included, err := source.CloneOut(ctx, offer, batch)
+		if err != nil {
+			return done, MemberError{from.name, err}
+		}
+		if len(included) == 0 {
+			return done, MemberError{from.name, fmt.Errorf("it sealed none of %d objects for %s", len(batch), to.name)}
+		}
+		results, err := target.CloneIn(ctx, pkg)
+		if err != nil {
+			return done, MemberError{to.name, err}
+		}
+		from.answers.Add(1)
+		to.answers.Add(1)
+		for _, r := range results {
+			done[r.ID] = r
+			if each != nil {
+				each(r)
+			}
+		}
+		gone := make(map[ID]bool, len(included))
+		for _, id := range included {
+			gone[id] = true
+		}
+		ids = slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return gone[id] })
+	}
+	return done, nil
+}

@@ -1,0 +1,408 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"moongate/client"
+	"moongate/internal/hsm/object"
+)
+
+// flight is one call that is safe to repeat, on its way to an answer: at one
+// member, and when that one is slow or fails at others too, never twice at the
+// same one unless that came back meanwhile. The first good answer ends it.
+type flight[T any] struct {
+	g       *Group
+	ctx     context.Context
+	cancel  context.CancelFunc
+	need    need
+	call    func(context.Context, *client.Client) (T, error)
+	members []*member
+
+	mu       sync.Mutex
+	tried    [object.MaxMembers]uint32 // generation of the attempt, plus one; guarded by mu
+	failed   []MemberError             // guarded by mu
+	answered bool                      // a member that is there has refused; guarded by mu
+	absent   error                     // the last answer that there is no such object; guarded by mu
+	searches int                       // loops that look for an answer; guarded by mu
+	decided  bool                      // guarded by mu
+	value    T                         // guarded by mu
+	err      error                     // guarded by mu
+	done     chan struct{}             // closed when decided; made when there is a second search; guarded by mu
+}
+
+// repeatable makes a call that changes nothing.
+func repeatable[T any](ctx context.Context, g *Group, n need, call func(context.Context, *client.Client) (T, error)) (T, error) {
+	f := &flight[T]{g: g, need: n, call: call, members: *g.routing.Load(), searches: 1}
+	if _, has := ctx.Deadline(); has {
+		f.ctx, f.cancel = context.WithCancel(ctx)
+	} else {
+		f.ctx, f.cancel = context.WithTimeout(ctx, g.limit)
+	}
+	defer f.cancel()
+	f.search()
+
+	f.mu.Lock()
+	if !f.decided && f.done != nil {
+		done := f.done
+		f.mu.Unlock()
+		select {
+		case <-done:
+		case <-f.ctx.Done():
+		}
+		f.mu.Lock()
+	}
+	defer f.mu.Unlock()
+	if !f.decided {
+		f.decided = true
+		f.err = f.failure(f.ctx.Err())
+	}
+	return f.value, f.err
+}
+
+// search asks members in turn until the call is decided, or nobody is left to
+// ask.
+func (f *flight[T]) search() {
+	for {
+		m, generation := f.choose()
+		if m == nil {
+			return
+		}
+		if f.attempt(m, generation) {
+			return
+		}
+	}
+}
+
+// attempt makes the call at one member. It reports true where the search is
+// over.
+func (f *flight[T]) attempt(m *member, generation uint32) bool {
+	c := m.client.Load()
+	if c == nil {
+		return f.settle(m, errors.New("it is being connected"), nil)
+	}
+	m.outstanding.Add(1)
+	before := m.answers.Load()
+	timer := time.AfterFunc(f.g.config.Hedge, func() { f.hedge(m, before) })
+	value, err := f.call(f.ctx, c)
+	timer.Stop()
+	m.outstanding.Add(-1)
+	if err == nil {
+		m.answers.Add(1)
+		return f.settle(m, nil, &value)
+	}
+	if f.ctx.Err() == nil {
+		if _, answered := errors.AsType[*client.HSMError](err); answered {
+			m.answers.Add(1)
+		} else if client.Unavailable(err) && f.g.config.Retry > 0 && f.await(m, generation) {
+			f.again(m)
+		}
+	}
+	return f.settle(m, err, nil)
+}
+
+// again lets a member be asked once more.
+func (f *flight[T]) again(m *member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.members {
+		if f.members[i] == m {
+			f.tried[i] = 0
+		}
+	}
+}
+
+// hedge runs when a member has been slow: another one is asked as well. A
+// member that has answered nobody since is suspect from then on; one that
+// answers others gets company only from a member with less to do.
+func (f *flight[T]) hedge(m *member, before uint64) {
+	silent := m.answers.Load() == before
+	if silent {
+		m.suspectNow(fmt.Sprintf("a call was not answered within %v, nor was any other since", f.g.config.Hedge))
+	}
+	f.mu.Lock()
+	if f.decided || !silent && !f.idler(m) {
+		f.mu.Unlock()
+		return
+	}
+	f.searches++
+	if f.done == nil {
+		f.done = make(chan struct{})
+	}
+	f.mu.Unlock()
+	m.hedges.Add(1)
+	f.search()
+}
+
+// idler reports whether a member that was not asked has less to do than m.
+// Called with mu held.
+func (f *flight[T]) idler(m *member) bool {
+	for i, other := range f.members {
+		v := other.view.Load()
+		if v.usable && v.serves(f.need) && f.tried[i] != v.generation+1 && other.outstanding.Load() < m.outstanding.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// choose finds the next member to ask and marks it as asked. It waits for one
+// while there may be one later; nil ends the search.
+func (f *flight[T]) choose() (*member, uint32) {
+	var patience <-chan time.Time
+	for {
+		var changed <-chan struct{}
+		f.mu.Lock()
+		if f.decided || f.ctx.Err() != nil {
+			f.searches--
+			f.mu.Unlock()
+			return nil, 0
+		}
+		i, generation := f.best()
+		if i < 0 {
+			// Take the channel first, then look again: no change is missed.
+			changed = f.g.change()
+			i, generation = f.best()
+		}
+		if i >= 0 {
+			f.tried[i] = generation + 1
+			f.mu.Unlock()
+			return f.members[i], generation
+		}
+		if f.hopeless() {
+			f.searches--
+			if f.searches == 0 {
+				f.decide(f.failure(nil))
+			}
+			f.mu.Unlock()
+			return nil, 0
+		}
+		answered := f.answered
+		f.mu.Unlock()
+		if answered && patience == nil {
+			// Somebody answered, if only that it cannot; others may come back soon.
+			timer := time.NewTimer(f.g.config.Probe)
+			defer timer.Stop()
+			patience = timer.C
+		}
+		select {
+		case <-changed:
+			f.mu.Lock()
+			f.members = f.refresh()
+			f.mu.Unlock()
+		case <-f.ctx.Done():
+		case <-f.g.ctx.Done():
+			f.mu.Lock()
+			f.decide(ErrClosed)
+			f.mu.Unlock()
+		case <-patience:
+			f.mu.Lock()
+			f.searches--
+			if f.searches == 0 {
+				f.decide(f.failure(nil))
+			}
+			f.mu.Unlock()
+			return nil, 0
+		}
+	}
+}
+
+// refresh takes over a new list of members, with what was tried of it. Called
+// with mu held.
+func (f *flight[T]) refresh() []*member {
+	list := *f.g.routing.Load()
+	var tried [object.MaxMembers]uint32
+	for i, m := range list {
+		for j, old := range f.members {
+			if old == m {
+				tried[i] = f.tried[j]
+			}
+		}
+	}
+	f.tried = tried
+	return list
+}
+
+// Ranks of members for a call, best first.
+const (
+	rankGood    = iota
+	rankPartial // for a view of all objects: it lacks some, and nobody is known who has all
+	rankSuspect // it may answer
+	ranks
+)
+
+// best is the place of the member to ask next, -1 for none. Called with mu held.
+func (f *flight[T]) best() (int, uint32) {
+	for rank := range ranks {
+		if rank == rankPartial && !f.need.all || rank == rankSuspect && f.absent != nil {
+			continue
+		}
+		if i, generation := f.idlest(rank); i >= 0 {
+			return i, generation
+		}
+	}
+	return -1, 0
+}
+
+// idlest is the place of the member of a rank with the least outstanding work
+// that was not asked yet; for a view of all objects it is the first in the
+// record's order, so that handles are the same from one look to the next.
+// Called with mu held.
+func (f *flight[T]) idlest(rank int) (int, uint32) {
+	found, least, generation := -1, int64(0), uint32(0)
+	n := len(f.members)
+	start := 0
+	if !f.need.all {
+		start = int(f.g.next.Add(1) % uint32(n))
+	}
+	for k := range n {
+		i := start + k
+		if i >= n {
+			i -= n
+		}
+		m := f.members[i]
+		v := m.view.Load()
+		if f.tried[i] == v.generation+1 {
+			continue
+		}
+		switch rank {
+		case rankGood:
+			if !v.usable || !v.serves(f.need) {
+				continue
+			}
+		case rankPartial:
+			if !v.usable || v.blind {
+				continue
+			}
+		case rankSuspect:
+			if !v.suspect || !v.serves(f.need) {
+				continue
+			}
+		}
+		if f.need.all {
+			return i, v.generation
+		}
+		if work := m.outstanding.Load(); found < 0 || work < least {
+			found, least, generation = i, work, v.generation
+		}
+	}
+	return found, generation
+}
+
+// hopeless reports whether waiting is of no use: an object is not there where
+// anybody could be asked, or every member needs an administrator. Called with
+// mu held.
+func (f *flight[T]) hopeless() bool {
+	if f.absent != nil {
+		return true
+	}
+	return f.g.allRefused()
+}
+
+// settle takes the outcome of one attempt. It reports true where the call is
+// decided.
+func (f *flight[T]) settle(m *member, err error, value *T) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.decided {
+		f.searches--
+		return true
+	}
+	if value != nil {
+		f.value = *value
+		f.searches--
+		f.decide(nil)
+		return true
+	}
+	if f.ctx.Err() != nil {
+		f.failed = append(f.failed, MemberError{m.name, err})
+		f.searches--
+		f.decide(f.failure(f.ctx.Err()))
+		return true
+	}
+	refusal, answered := errors.AsType[*client.HSMError](err)
+	switch {
+	case answered && isAbsent(refusal.Code):
+		f.absent = err
+		f.answered = true
+	case answered && ofMember(refusal.Code):
+		f.answered = true
+		f.failed = append(f.failed, MemberError{m.name, err})
+	case !answered && (client.Unavailable(err) || m.client.Load() == nil || errors.Is(err, context.DeadlineExceeded)):
+		f.failed = append(f.failed, MemberError{m.name, err})
+	default:
+		f.searches--
+		f.decide(err)
+		return true
+	}
+	m.failovers.Add(1)
+	return false
+}
+
+// decide ends the flight. Called with mu held.
+func (f *flight[T]) decide(err error) {
+	if f.decided {
+		return
+	}
+	f.decided, f.err = true, err
+	f.cancel()
+	if f.done != nil {
+		close(f.done)
+	}
+}
+
+// failure is the error of a call that nobody could do. Called with mu held.
+func (f *flight[T]) failure(waiting error) error {
+	if f.absent != nil && waiting == nil {
+		return f.g.notFound(f.absent)
+	}
+	e := &CallError{Waiting: waiting, Members: f.failed}
+	seen := map[string]bool{}
+	for _, m := range f.failed {
+		seen[m.Member] = true
+	}
+	for _, m := range f.g.all() {
+		if !seen[m.name] {
+			if why := m.why(); why != nil {
+				e.Members = append(e.Members, MemberError{m.name, why})
+			}
+		}
+	}
+	return e
+}
+
+// await waits for a member whose connection was lost to be connected again:
+// until Config.Retry attempts have failed, or half of the time is over. It
+// reports whether the member can be asked once more.
+func (f *flight[T]) await(m *member, generation uint32) bool {
+	ctx := f.ctx
+	if end, has := ctx.Deadline(); has {
+		half, cancel := context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+		ctx = half
+	}
+	for {
+		changed := f.g.change()
+		if v := m.view.Load(); v.generation != generation && v.usable && v.serves(f.need) {
+			return true
+		}
+		s := m.snapshot()
+		if s.Retries >= f.g.config.Retry || s.State == Refused || s.State == Removed {
+			return false
+		}
+		f.mu.Lock()
+		decided := f.decided
+		f.mu.Unlock()
+		if decided {
+			return false
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package ha
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"moongate/client"
+	"moongate/internal/hsm/object"
+)
+
+const officer = client.RoleCryptoOfficer
+
+// compareEvery is how often contents are compared, in probes.
+const compareEvery = 5
+
+// keep compares members when one has come and from time to time, and brings up
+// those that are behind where the role may, until ctx ends.
+func (g *Group) keep(ctx context.Context) {
+	pause := func() time.Duration {
+		d := compareEvery * g.config.Probe
+		return d*3/4 + rand.N(d/2)
+	}
+	timer := time.NewTimer(pause())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.keeper:
+		case <-timer.C:
+		}
+		next := pause()
+		if g.round(ctx) {
+			next = min(next, g.config.Probe/8)
+		}
+		timer.Reset(next)
+	}
+}
+
+// round is one look at all members. It reports whether another should follow
+// soon.
+func (g *Group) round(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 4*g.limit)
+	defer cancel()
+	g.healRecords(ctx)
+	agree, again := g.compare(ctx)
+	if agree || again || g.role != officer {
+		return again
+	}
+	// Several clients of a group see the same at once; the first one that acts
+	// spares the others the work.
+	if !rest(ctx, rand.N(g.config.Probe/4)) {
+		return false
+	}
+	if !g.syncing.TryLock() {
+		return true // somebody asked for it already
+	}
+	defer g.syncing.Unlock()
+	report, err := g.together(ctx, nil)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case err != nil:
+		g.log.Warn("HA members could not be synchronized", "group", g.config.Label, "error", err)
+	case report.changes() > 0:
+		g.log.Info("HA members synchronized", "group", g.config.Label, "report", report.String())
+	}
+	_, again = g.compare(ctx)
+	return again
+}
+
+// healRecords brings the group's record to members that have an older one, with
+// the peers that it asks for, and takes over a newer one.
+func (g *Group) healRecords(ctx context.Context) {
+	for _, h := range g.there() {
+		c := h.m.client.Load()
+		if c == nil {
+			continue
+		}
+		within, cancel := h.m.while(ctx)
+		record, err := c.Group(within)
+		if err == nil {
+			g.adopt(record)
+			if g.role == officer {
+				g.heal(within, h.m, c, record)
+			}
+		}
+		cancel()
+	}
+}
+
+// heal brings one member the record.
+func (g *Group) heal(ctx context.Context, m *member, c *client.Client, has object.Group) {
+	ours := g.Record()
+	if has.ID != ours.ID || has.Epoch == 0 || !ours.Supersedes(has) {
+		return
+	}
+	self, known := m.self()
+	if !known {
+		return
+	}
+	err := c.SetGroup(ctx, has.Epoch, ours)
+	for _, r := range ours.Members {
+		if err == nil && r.HSM != self.HSM && !lists(self, object.Replica{PartitionInfo: object.PartitionInfo{Serial: r.Serial}, HSM: r.HSM}) {
+			err = c.SetPeer(ctx, r.HSM, r.Serial, true)
+		}
+	}
+	for _, r := range has.Members {
+		stays := slices.ContainsFunc(ours.Members, func(o object.Member) bool { return o.HSM == r.HSM && o.Serial == r.Serial })
+		if err == nil && !stays {
+			if err = c.SetPeer(ctx, r.HSM, r.Serial, false); isAbsent(client.CodeOf(err)) {
+				err = nil
+			}
+		}
+	}
+	if err != nil {
+		g.log.Warn("an HA member could not be given the group's record", "group", ours.Label, "member", m.name, "epoch", ours.Epoch, "error", err)
+		return
+	}
+	g.log.Info("an HA member got the group's record", "group", ours.Label, "member", m.name, "epoch", ours.Epoch)
+}
+
+// peculiarity says that a member runs another version than the others, which is
+// allowed and should not last.
+func (g *Group) peculiarity(software string) string {
+	for _, m := range *g.routing.Load() {
+		other := m.software.Load()
+		if other != nil && *other != "" && software != "" && *other != software {
+			return "it runs " + software + ", member " + m.name + " " + *other
+		}
+	}
+	return ""
+}
