@@ -253,6 +253,7 @@ func (a *Appliance) open(opts Options) error {
 	}
 	a.HSM, err = partition.Open(partition.Options{
 		Store: a.store, Journal: a.Journal, Logger: opts.Logger, Policy: policy, Serial: strings.TrimPrefix(origin, originPrefix),
+		Software: "moongate-hsm " + opts.Version,
 	})
 	return err
 }

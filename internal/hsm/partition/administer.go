@@ -3,6 +3,7 @@ package partition
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"moongate/internal/hsm/object"
@@ -179,7 +180,8 @@ func (h *HSM) recreate(ctx context.Context, p *partition, by authority, pw []byt
 		if err := tx.CreatePartition(p.id); err != nil {
 			return err
 		}
-		if err := deleteUses(tx, p.id); err != nil {
+		// Whom it clones with from now on is its new officer's to say.
+		if err := errors.Join(deleteUses(tx, p.id), deleteReplication(tx, p.id)); err != nil {
 			return err
 		}
 		officer := record.Roles[object.RolePartitionOfficer.String()]

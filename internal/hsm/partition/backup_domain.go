@@ -75,8 +75,8 @@ func (o *Officer) ImportDomain(ctx context.Context, sealed, passphrase []byte) e
 		if err := h.stillLocked(o.epoch); err != nil {
 			return err
 		}
-		if n := len(h.partitions); n > 0 {
-			return object.Errorf(object.ErrExists, "the HSM holds %d partitions; only one that holds none can become another domain's", n)
+		if err := h.checkEmptyLocked(); err != nil {
+			return err
 		}
 		return h.store.Update(func(tx *store.Tx) error {
 			var record hsmRecord

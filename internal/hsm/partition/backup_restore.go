@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -233,7 +234,7 @@ func deletePartition(tx *store.Tx, id object.ID, assigned []*clientRecord) error
 	if err := tx.DeletePartition(id); err != nil {
 		return err
 	}
-	if err := deleteUses(tx, id); err != nil {
+	if err := errors.Join(deleteUses(tx, id), deleteReplication(tx, id)); err != nil {
 		return err
 	}
 	for _, c := range assigned {

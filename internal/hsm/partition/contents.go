@@ -23,6 +23,8 @@ type contents struct {
 	bytes int
 	// seed is of the hashes in order.
 	seed maphash.Seed
+	// states has a lock of its own; it is another one after each unlocking.
+	states *states
 }
 
 // place is an entry in the order of handles, with what people search for most,
@@ -90,7 +92,7 @@ func (e *entry) matches(pattern object.Template) bool {
 
 // unlock begins with no objects.
 func (c *contents) unlock(key *store.PartitionKey) {
-	*c = contents{key: key, objects: map[object.ID]*entry{}, seed: maphash.MakeSeed()}
+	*c = contents{key: key, objects: map[object.ID]*entry{}, seed: maphash.MakeSeed(), states: new(states)}
 }
 
 // wipe forgets everything. Parsed keys become garbage: Go gives no means to

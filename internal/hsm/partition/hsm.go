@@ -66,6 +66,9 @@ type Options struct {
 	// empty Serial makes a new one.
 	Policy mech.Policy
 	Serial string
+	// Software is the program and its version, for those who would replicate a
+	// partition.
+	Software string
 	// LookupHost resolves a registered host name; nil is the system's resolver.
 	LookupHost func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -83,6 +86,8 @@ type HSM struct {
 
 	maxObjects, maxBytes int
 	keeper               useKeeper
+	software             string
+	requests             requests
 
 	// serial is the appliance's: a zeroization keeps it. It and policy do not
 	// change after Open.
@@ -145,6 +150,7 @@ func Open(opts Options) (*HSM, error) {
 		clients: map[string]*clientRecord{}, partitions: map[object.ID]*partition{},
 		disconnect: func(string) {}, policy: opts.Policy,
 		officerGate: newGate(), auditorGate: newGate(), derivations: semaphore.NewWeighted(parallelDerivations),
+		software: opts.Software,
 	}
 	if h.now == nil {
 		h.now = time.Now

@@ -3,6 +3,7 @@ package partition
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -47,8 +48,9 @@ type partition struct {
 	dismissed bool
 	contents
 
-	// uses has locks of its own.
-	uses usage
+	// uses and offers have locks of their own.
+	uses   usage
+	offers offers
 }
 
 // PartitionStatus describes a partition to an administrator.
@@ -157,7 +159,7 @@ func (o *Officer) DeletePartition(ctx context.Context, name string) error {
 			if err := tx.DeletePartition(p.id); err != nil {
 				return err
 			}
-			if err := deleteUses(tx, p.id); err != nil {
+			if err := errors.Join(deleteUses(tx, p.id), deleteReplication(tx, p.id)); err != nil {
 				return err
 			}
 			for _, c := range assigned {

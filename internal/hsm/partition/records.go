@@ -18,6 +18,10 @@ const (
 	kindAppliance = "appliance" // one, id "appliance"
 	kindPartition = "partition" // by the partition's ID
 	kindClient    = "client"    // by the client's name
+	// Of replication.
+	kindIdentity    = "identity"    // one, id "identity"
+	kindPeer        = "peer"        // by the name that it has here
+	kindReplication = "replication" // by the partition's ID
 )
 
 // hsmRecord is the appliance itself.

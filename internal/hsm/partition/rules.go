@@ -34,6 +34,16 @@ const (
 	actChangePassword action = "role.password"
 	actSetPolicy      action = "partition.policy"
 	actDeactivate     action = "partition.deactivate"
+
+	actReplica    action = "replica.info"
+	actGroup      action = "group.read"
+	actSetGroup   action = "group.set"
+	actDigest     action = "replica.digest"
+	actChanges    action = "replica.changes"
+	actOfferClone action = "key.clone.offer"
+	actCloneOut   action = "key.clone.out"
+	actCloneIn    action = "key.clone.in"
+	actSetPeer    action = "replica.peer"
 )
 
 // roleGone is the role of a session whose partition is no more. It may do
@@ -80,6 +90,16 @@ var grants = map[action]grant{
 	actChangePassword: {anybody, 0}, // by the old one
 	actSetPolicy:      {admin, 0},
 	actDeactivate:     {admins, 0},
+
+	actReplica:    {anybody, 0},
+	actGroup:      {both, 0},
+	actSetGroup:   {officer, 0},
+	actDigest:     {both, 0},
+	actChanges:    {both, 0},
+	actOfferClone: {officer, 0},
+	actCloneOut:   {officer, 0},
+	actCloneIn:    {officer, 0},
+	actSetPeer:    {admins, 0}, // whoever answers for the partition's keys
 }
 
 // targets narrows the grants of acts on a role: which, by whom. A role's

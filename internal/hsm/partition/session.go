@@ -128,6 +128,7 @@ func (s *Session) Logout(ctx context.Context, op object.OperationID) error {
 // which nobody waits for: it is written, and on the disk with the next records.
 func (s *Session) Close() {
 	role := s.leave(true)
+	s.p.offers.forget(s)
 	if role == object.RoleNone {
 		return
 	}

@@ -61,12 +61,26 @@ func (c *clock) advance(d time.Duration) {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	w := newEmptyWorld(t)
+	w.fill()
+	return w
+}
+
+// newEmptyWorld is a world without its partition and client.
+func newEmptyWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: time.Now()}}
 	w.openStore()
 	w.open()
 	t.Cleanup(w.close)
 	must(t, w.Initialize(t.Context(), operator, InitOptions{Label: "lab", Officer: soPassword}))
-	o := w.officer()
+	return w
+}
+
+// fill makes the partition, its roles, and the client.
+func (w *world) fill() {
+	w.t.Helper()
+	t, o := w.t, w.officer()
 	must(t, o.CreatePartition(t.Context(), "p"))
 	must(t, o.InitCryptoOfficer(t.Context(), "p", coPassword))
 	must(t, w.InitCryptoUser(t.Context(), operator, "p", coPassword, cuPassword))
@@ -74,7 +88,6 @@ func newWorld(t *testing.T) *world {
 	w.fingerprint = fingerprint
 	must(t, o.RegisterClient(t.Context(), Registration{Name: "c", Address: home.Addr().String(), Certificate: cert}))
 	must(t, o.AssignPartition(t.Context(), "c", "p"))
-	return w
 }
 
 func (w *world) openStore() {
