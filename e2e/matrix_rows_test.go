@@ -248,6 +248,10 @@ func opRows() []opRow {
 		{words: "request config-lock remove", least: superuser, needs: admin.OpBreakLock, first: lock, args: []string{"admin=second"}, before: lockedBySecond("config"), changes: true},
 		{words: "request commit-lock remove", least: superuser, needs: admin.OpBreakLock, first: lock, args: []string{"admin=second"}, before: lockedBySecond("commit"), changes: true},
 		{words: "request certificate generate", least: deviceadmin, needs: certificate, args: []string{"certificate-name=leaf", "name=leaf.example", "algorithm=ECDSA"}, changes: true},
+		{words: "request certificate import", least: deviceadmin, needs: admin.OpFiles, args: []string{"certificate-name=new", "file=none.pem"}, says: "you brought none of that name"},
+		{words: "show files", least: deviceadmin, needs: admin.OpFiles},
+		{words: "delete file", least: deviceadmin, needs: admin.OpFiles, args: []string{"=none.pem"}, says: "you brought none of that name"},
+		{words: "load config from", least: deviceadmin, needs: admin.OpFiles, args: []string{"=none.xml"}, says: "you brought none of that name"},
 		{words: "request certificate renew", least: deviceadmin, needs: certificate, args: []string{"certificate-name=ca"}, changes: true},
 		{words: "request certificate revoke", least: deviceadmin, needs: certificate, args: []string{"certificate-name=ca"}, changes: true},
 		{words: "clear session all", least: deviceadmin, needs: admin.OpClearSessions},
@@ -260,12 +264,12 @@ func opRows() []opRow {
 		{words: "request admin unlock", least: superuser, needs: admin.OpUnlockAdmin, args: []string{"=second"}},
 		{words: "test hsm key", least: deviceadmin, needs: admin.OpTestKey, args: []string{"=ca"}},
 		{words: "request master-key", least: superuser, needs: admin.OpMasterKey, args: []string{"new-master-key=short", "lifetime=24"}, says: "expected 16 to 256"},
+		{words: "request master-key recover", least: superuser, needs: admin.OpMasterKey, args: []string{"master-key=short"}, says: "nothing is to be recovered"},
+		{words: "request hsm mkey-wrapping-key-rotation", least: superuser, needs: admin.OpMasterKey, says: "no HSM is configured"},
 	}...)
 }
 
 func lockedBySecond(kind string) func(*matrixWorld) {
-		{words: "request master-key recover", least: superuser, needs: admin.OpMasterKey, args: []string{"master-key=short"}, says: "nothing is to be recovered"},
-		{words: "request hsm mkey-wrapping-key-rotation", least: superuser, needs: admin.OpMasterKey, says: "no HSM is configured"},
 	return func(w *matrixWorld) {
 		out := w.types(visitor{account: "second", role: superuser}, []string{"request " + kind + "-lock add"})
 		if strings.Contains(out, "Error") {

@@ -34,6 +34,7 @@ const (
 	OpClearSessions Operation = "session.clear"
 	OpResetCounters Operation = "counter.reset"
 	OpTestKey       Operation = "hsm.test-key"
+	OpFiles         Operation = "file.exchange"
 	OpStopJob       Operation = "job.stop"
 )
 
@@ -80,6 +81,7 @@ var permissions = []Permission{
 	{OpClearSessions, DeviceAdmin, "end sessions"},
 	{OpResetCounters, DeviceAdmin, "reset counters"},
 	{OpTestKey, DeviceAdmin, "test keys of the HSM"},
+	{OpFiles, DeviceAdmin, "bring files for commands to take"},
 	{OpStopJob, DeviceAdmin, "stop jobs"},
 
 	{OpEditAdmins, Superuser, "change administrators"},

@@ -80,9 +80,6 @@ type account struct {
 	caller mgmt.Caller
 }
 
-// Files implements sshd.Account: a gateway exchanges none by scp.
-func (a *account) Files() sshd.Files { return nil }
-
 // Serve implements sshd.Account: a prompt, one command, or a script.
 func (a *account) Serve(ctx context.Context, s *sshd.Session) int {
 	in := newSession(a.opts, a.caller, s.PTY && !s.HasCommand)

@@ -57,7 +57,7 @@ func sshServer(m *mgmt.Manager, keys []ssh.Signer, version string, logger *slog.
 		return service{}, err
 	}
 	server, err := sshd.New(sshd.Options{
-		HostKeys: keys, Authenticator: door, Logger: logger, Software: "Moongate_" + version,
+		HostKeys: keys, Authenticator: door, Logger: logger, Software: "Moongate_" + version, Limits: sshd.Limits{FileSize: mgmt.MaxFile},
 		Idle: func() time.Duration {
 			if idle := m.IdleTimeout(); idle > 0 {
 				return idle

@@ -84,6 +84,8 @@ type Manager struct {
 	visits   visits
 	searches searches
 	told     told
+
+	inbox inbox
 }
 
 // New makes a manager. Start applies the running configuration.

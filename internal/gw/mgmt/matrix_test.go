@@ -103,6 +103,11 @@ func calls(t *testing.T) []call {
 		{"Change of administrators", admin.OpEditAdmins, func(ctx context.Context, w *world, c Caller) error {
 			return w.Change(ctx, c, config.Edit{Op: config.OpDelete, Path: userPath("other")})
 		}},
+		{"PutFile", admin.OpFiles, func(ctx context.Context, w *world, c Caller) error { return w.PutFile(ctx, c, "f", []byte("x")) }},
+		{"File", admin.OpFiles, func(ctx context.Context, w *world, c Caller) error { return second(w.File(ctx, c, "f")) }},
+		{"Files", admin.OpFiles, func(ctx context.Context, w *world, c Caller) error { return second(w.Files(ctx, c)) }},
+		{"DropFile", admin.OpFiles, func(ctx context.Context, w *world, c Caller) error { return w.DropFile(ctx, c, "f") }},
+		{"CertificateNames", admin.OpReadConfig, func(ctx context.Context, w *world, c Caller) error { return second(w.CertificateNames(ctx, c)) }},
 		{"Validate", admin.OpValidate, func(ctx context.Context, w *world, c Caller) error { return second(w.Validate(ctx, c)) }},
 		{"Commit", admin.OpCommit, func(ctx context.Context, w *world, c Caller) error {
 			id, err := w.Commit(ctx, c, CommitRequest{Force: true})

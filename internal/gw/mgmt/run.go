@@ -81,6 +81,7 @@ func (m *Manager) wake() {
 
 func (m *Manager) watch(now time.Time) {
 	m.retry()
+	m.inbox.sweep(now)
 	m.watchMasterKey(now)
 	m.watchCertificates(now)
 }

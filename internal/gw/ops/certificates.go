@@ -36,6 +36,17 @@ func certificateCommands() []*Command {
 			{Name: "email", Value: "address", Help: "The e-mail address of the subject"},
 			{Name: "alt-email", Kind: List, Value: "address", Help: "E-mail addresses"},
 		}, run: generate},
+		{Words: "request certificate import", Help: "Import a certificate, its private key or both from a file that you brought by scp", Args: []Arg{
+			{Name: "certificate-name", Required: true, Value: "name", Help: "What it is called in the configuration"},
+			{Name: "file", Required: true, Help: "The file's name", known: knownFiles},
+			{Name: "format", Kind: Choice, Help: "Its format; found out by default", Choices: []Option{{"pem", "PEM"}, {"der", "DER"}, {"pkcs12", "PKCS #12"}}},
+			{Name: "part", Kind: Choice, Help: "What is imported, the certificate by default", Choices: []Option{
+				{string(mgmt.ImportCertificate), "The certificate, and its key where the file has it"},
+				{string(mgmt.ImportKey), "The key of a certificate that is there"},
+				{string(mgmt.ImportPair), "Both"}}},
+			{Name: "passphrase", Kind: Secret, Prompt: "Enter passphrase", Help: "The passphrase of what is encrypted in the file"},
+			{Name: "private-key-on-hsm", Kind: Choice, Choices: yesOrNo, Help: "Whether the private key resides on the HSM: it is looked for there, and tried; no by default"},
+		}, run: importCertificate},
 		{Words: "request certificate renew", Help: "Make the certificate anew with its key", Args: []Arg{name,
 			{Name: "days-till-expiry", Kind: Number, Min: 1, Max: 7300, Value: "1-7300", Help: "Days, 365 by default"}}, run: renew},
 		{Words: "request certificate revoke", Help: "Mark a certificate as revoked", Args: []Arg{name}, run: revoke},
@@ -130,6 +141,24 @@ func generate(ctx context.Context, in *invocation) (*Result, error) {
 		return message("Successfully generated key pair and signing request : %s", name), nil
 	}
 	return message("Successfully generated certificate and key pair : %s", name), nil
+}
+
+func importCertificate(ctx context.Context, in *invocation) (*Result, error) {
+	name, passphrase := in.Value("certificate-name"), []byte(in.Value("passphrase"))
+	defer clear(passphrase)
+	data, err := in.m.File(ctx, in.caller, in.Value("file"))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	err = in.m.ImportCertificate(ctx, in.caller, mgmt.ImportRequest{
+		Name: name, Format: in.Value("format"), Data: data, Passphrase: passphrase,
+		KeyOnHSM: in.Value("private-key-on-hsm") == "yes", Kind: mgmt.ImportKind(or(in.Value("part"), string(mgmt.ImportCertificate))),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return message("Successfully imported %s into candidate configuration", name), nil
 }
 
 func renew(ctx context.Context, in *invocation) (*Result, error) {

@@ -33,9 +33,9 @@ func configurationCommands() []*Command {
 		{Words: "load config version", Help: "Make a version that was committed the candidate", Args: []Arg{
 			{Name: "version", Bare: true, Required: true, Kind: Number, Min: 1, Help: "The version's number", known: knownVersions},
 		}, run: loadVersion},
-		{Words: "load config from", Help: "Make the running configuration the candidate", Args: []Arg{
-			{Name: "file", Bare: true, Required: true, Kind: Choice, Choices: []Option{{"running-config.xml", "The running configuration"}}, Help: "What to load"},
-		}, Caution: "All changes that are not committed, of all administrators, are lost.", run: loadRunning},
+		{Words: "load config from", Help: "Make the running configuration, or one in a file, the candidate", Args: []Arg{
+			{Name: "file", Bare: true, Required: true, Help: "What to load: " + runningFile + ", or a file that you brought by scp", known: knownConfigurations},
+		}, Caution: "All changes that are not committed, of all administrators, are lost.", run: loadFile},
 		{Words: "request commit confirm", Help: "Confirm a commit that goes back by itself otherwise", run: confirmCommit},
 		{Words: "show commit pending-confirm", Help: "Show the commit that waits to be confirmed", run: pendingConfirm},
 		{Words: "show config-locks", Help: "Show who holds the configuration lock",
@@ -190,11 +190,30 @@ func loadVersion(ctx context.Context, in *invocation) (*Result, error) {
 	return said("Config loaded from version %d", n), nil
 }
 
-func loadRunning(ctx context.Context, in *invocation) (*Result, error) {
-	if err := in.m.Revert(ctx, in.caller); err != nil {
+// runningFile is what the running configuration is called as a file.
+const runningFile = "running-config.xml"
+
+func loadFile(ctx context.Context, in *invocation) (*Result, error) {
+	name := in.Value("file")
+	if name == runningFile {
+		if err := in.m.Revert(ctx, in.caller); err != nil {
+			return nil, err
+		}
+		return said("Config loaded from %s", name), nil
+	}
+	data, err := in.m.File(ctx, in.caller, name)
+	if err != nil {
 		return nil, err
 	}
-	return said("Config loaded from %s", in.Value("file")), nil
+	defer clear(data)
+	if err := in.m.LoadConfig(ctx, in.caller, data); err != nil {
+		return nil, err
+	}
+	return said("Config loaded from %s", name), nil
+}
+
+func knownConfigurations(ctx context.Context, m *mgmt.Manager, c mgmt.Caller) []Option {
+	return append([]Option{{runningFile, "The running configuration"}}, knownFiles(ctx, m, c)...)
 }
 
 // said is a message as the loading of configurations answers: <msg><line>.

@@ -7,7 +7,7 @@ import (
 
 // table holds the rows of all files, by their words.
 var table = sorted(systemCommands(), jobCommands(), configurationCommands(), logCommands(),
-	sessionCommands(), decryptionCommands(), masterKeyCommands(), administratorCommands(), certificateCommands())
+	sessionCommands(), decryptionCommands(), masterKeyCommands(), administratorCommands(), certificateCommands(), fileCommands())
 
 func sorted(lists ...[]*Command) []*Command {
 	all := slices.Concat(lists...)
@@ -20,6 +20,7 @@ func sorted(lists ...[]*Command) []*Command {
 var topics = map[string]string{
 	"check":    "Ask for one fact",
 	"clear":    "End sessions, reset counts",
+	"delete":   "Delete what is not configuration",
 	"load":     "Load a configuration into the candidate",
 	"request":  "Have the gateway do something",
 	"revert":   "Throw changes away",
