@@ -164,7 +164,12 @@ func TestJSONEverywhere(t *testing.T) {
 	s.ok("role init -p p1 -role co", soPassword, coPassword, coPassword)
 	s.files = map[string][]byte{"certificate": newCertificate(t)}
 	s.ok("client register -c gw -ip 192.0.2.7 -certificate c.pem")
-	values := map[string]string{"partition": "p1", "client": "gw", "role": "co", "username": "admin", "service": "ntls", "record": "0"}
+	other := newAppliance(t)
+	der, _, err := other.HSM.HSMIdentity()
+	must(t, err)
+	s.files = map[string][]byte{"file": pemOf(der)}
+	s.ok("hsm peer add -name other -file identity.pem -force", soPassword)
+	values := map[string]string{"name": "other", "partition": "p1", "client": "gw", "role": "co", "username": "admin", "service": "ntls", "record": "0"}
 	answers := map[string][]string{"partition showContents": {coPassword}}
 	mustHave := []string{"list", "show", "showContents", "showPolicies", "status", "fingerprint", "tail", "info", "verify", "version"}
 	for _, c := range commands() {

@@ -10,8 +10,8 @@ import (
 	"moongate/internal/hsm/partition"
 )
 
-// Backups and domain secrets go to and come from files of the caller's, who
-// must be at the console: nothing of the kind travels over SSH.
+// Backups and domain secrets under a passphrase go to and come from files of the
+// caller's, who must be at the console: nothing of the kind travels over SSH.
 var backupCommands = []command{
 	{words: "hsm domain export", roles: console, options: []option{optFileOut}, run: (*Shell).domainExport,
 		help: "Write the HSM's domain secret, sealed under a passphrase that is asked for (Security Officer; console).\nHSMs of one domain restore each other's backups; whoever has file and passphrase can make one."},
@@ -57,22 +57,23 @@ func (s *Shell) streams() (Streams, error) {
 	return nil, errNoFiles
 }
 
-// write makes the caller's file of what fill writes, or no file at all.
-func (s *Shell) write(path string, fill func(io.Writer) error) error {
+// write makes the caller's file, which an option names, of what fill writes, or
+// no file at all.
+func (s *Shell) write(option, path string, fill func(io.Writer) error) error {
 	files, err := s.streams()
 	if err != nil {
 		return err
 	}
 	out, err := files.Create(path)
 	if err != nil {
-		return fmt.Errorf("-file %s: %w", path, err)
+		return fmt.Errorf("-%s %s: %w", option, path, err)
 	}
 	if err := fill(out); err != nil {
 		out.Abort()
 		return err
 	}
 	if err := out.Commit(); err != nil {
-		return fmt.Errorf("-file %s: %w", path, err)
+		return fmt.Errorf("-%s %s: %w", option, path, err)
 	}
 	return nil
 }
@@ -100,7 +101,7 @@ func (s *Shell) domainExport(ctx context.Context, a args) error {
 		return err
 	}
 	defer clear(passphrase)
-	err = s.write(a.get("file"), func(w io.Writer) error {
+	err = s.write("file", a.get("file"), func(w io.Writer) error {
 		sealed, err := o.ExportDomain(ctx, passphrase)
 		if err != nil {
 			return err
@@ -154,7 +155,7 @@ func (s *Shell) backup(ctx context.Context, a args) error {
 	if err != nil {
 		return err
 	}
-	if err := s.write(a.get("file"), func(w io.Writer) error { return o.Backup(ctx, w, names...) }); err != nil {
+	if err := s.write("file", a.get("file"), func(w io.Writer) error { return o.Backup(ctx, w, names...) }); err != nil {
 		return err
 	}
 	s.successful("hsm backup")

@@ -2,13 +2,8 @@ package adminshell
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"moongate/internal/hsm/partition"
@@ -83,9 +78,6 @@ func (s *Shell) clientRegister(ctx context.Context, a args) error {
 	return nil
 }
 
-// maxCertificate bounds a certificate's file in bytes.
-const maxCertificate = 64 << 10
-
 // clientCertificate is the certificate that came with the command, or the one
 // in the inbox whose base name is the address or host name to be registered.
 func (s *Shell) clientCertificate(a args) ([]byte, error) {
@@ -96,21 +88,7 @@ func (s *Shell) clientCertificate(a args) ([]byte, error) {
 	if !filepath.IsLocal(name) || filepath.Base(name) != name || name == ".pem" || a.has("ip") && a.has("hostname") {
 		return nil, fmt.Errorf("%w: %q is no address or host name; a client is registered by exactly one of -ip and -hostname", errUsage, strings.TrimSuffix(name, ".pem"))
 	}
-	f, err := os.Open(filepath.Join(s.appliance.Inbox, name))
-	if as, nameErr := deliveredName(name); errors.Is(err, fs.ErrNotExist) && nameErr == nil {
-		f, err = os.Open(filepath.Join(s.appliance.Inbox, as)) // as scp delivers it
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s in the HSM's inbox; copy the client's certificate there with `scp %s`, or at the console name it with -certificate", name, name+" USER@HSM:")
-	} else if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxCertificate+1))
-	if err == nil && len(content) > maxCertificate {
-		err = fmt.Errorf("%s has more than %d bytes; it is no certificate", name, maxCertificate)
-	}
-	return content, err
+	return s.readInbox(name)
 }
 
 func (s *Shell) clientDelete(ctx context.Context, a args) error {
@@ -169,11 +147,7 @@ func (s *Shell) clientShow(_ context.Context, a args) error {
 	} else {
 		fmt.Fprintf(t, "Hostname:\t%s\n", c.Hostname)
 	}
-	names := make([]string, len(c.Partitions))
-	for i, p := range c.Partitions {
-		names[i] = strconv.Quote(p)
-	}
-	fmt.Fprintf(t, "Partitions:\t%s\n", strings.Join(names, ", "))
+	fmt.Fprintf(t, "Partitions:\t%s\n", quoted(c.Partitions, ""))
 	return t.Flush()
 }
 

@@ -186,7 +186,7 @@ func (s *Shell) ready(cmd *command, a args) error {
 		return errors.New("this appliance has no file of accounts")
 	}
 	for _, o := range cmd.options {
-		if _, sent := a.files[o.name]; o.file && a.has(o.name) && !sent {
+		if _, sent := a.files[o.name]; o.file && !o.inbox && a.has(o.name) && !sent {
 			return fmt.Errorf("-%s names a file of the HSM's own console; over SSH, copy the file to the HSM with scp and leave -%s out", o.name, o.name)
 		}
 	}

@@ -49,6 +49,7 @@ type option struct {
 	required bool
 	operand  bool // may stand without its name: `service restart ntls`
 	file     bool // the value names a small file on the caller's side
+	inbox    bool // of a file: over SSH the value names one of the HSM's inbox
 	stream   stream
 	help     string
 	// values are those that are known, for completion.

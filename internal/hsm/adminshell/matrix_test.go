@@ -187,7 +187,7 @@ func TestRolesByPrinciple(t *testing.T) {
 			{"audit is seen by another role", fields[0] == "audit" && (c.visible(users.RoleAdmin) || c.visible(users.RoleOperator) || c.visible(users.RoleMonitor))},
 			{"the auditor sees more than audit", c.visible(users.RoleAudit) && fields[0] != "audit" && !personal},
 			{"the console does not see it", !c.visible(users.RoleConsole)},
-			{"files travel over the network", c.visible(users.RoleAdmin) && slices.ContainsFunc(c.options, func(o option) bool { return o.stream != noStream })},
+			{"files travel over the network", c.visible(users.RoleAdmin) && slices.ContainsFunc(c.options, func(o option) bool { return o.stream != noStream && o.required })},
 			{"what cannot be taken back is an operator's", c.visible(users.RoleOperator) && slices.Contains([]string{"zeroize", "recreate", "regenCert"}, fields[len(fields)-1])},
 			{"somebody without a role sees it", c.visible("") || c.visible("root")},
 		} {

@@ -24,7 +24,7 @@ var partitionCommands = []command{
 	{words: "partition list", roles: lookers, options: []option{optJSON}, run: (*Shell).partitionList,
 		help: "Every partition."},
 	{words: "partition show", roles: lookers, options: []option{optPartition, optJSON}, run: (*Shell).partitionShow,
-		help: "One partition: roles, clients, state."},
+		help: "One partition: roles, clients, state, the partitions that it clones with, its HA group."},
 	{words: "partition showContents", roles: operators, run: (*Shell).partitionContents,
 		options: []option{optPartition, roleOption(object.RoleCryptoOfficer, object.RoleCryptoUser).orElse(object.RoleCryptoOfficer), optJSON},
 		help:    "The objects of a partition: handle, class, label (by the password of its Crypto Officer or Crypto User)."},
@@ -135,8 +135,13 @@ func (s *Shell) partitionShow(_ context.Context, a args) error {
 	if err != nil {
 		return err
 	}
+	replication, err := s.appliance.HSM.Replication(p.Serial)
+	if err != nil {
+		return err
+	}
+	v := partitionView{p, newReplicationView(replication)}
 	if a.has("json") {
-		return s.printJSON(p)
+		return s.printJSON(v)
 	}
 	t := s.table()
 	fmt.Fprintf(t, "Partition Name:\t%s\n", p.Label)
@@ -147,6 +152,7 @@ func (s *Shell) partitionShow(_ context.Context, a args) error {
 		fmt.Fprintf(t, "Role %s:\t%s\n", r.Role, roleState(r))
 	}
 	fmt.Fprintf(t, "Clients:\t%s\n", strings.Join(p.Clients, ", "))
+	v.Replication.print(t)
 	return t.Flush()
 }
 

@@ -185,7 +185,7 @@ func TestJSON(t *testing.T) {
 	}
 	var partitions []partition.PartitionStatus
 	read("partition list", &partitions)
-	var one partition.PartitionStatus
+	var one partitionView
 	read("partition show -p p1", &one)
 	if len(partitions) != 1 || one.Label != "p1" || one.Active || len(one.Roles) != 3 || one.Roles[0].Role != "co" || one.Roles[0].Initialized || len(one.Clients) != 1 {
 		t.Errorf("partitions: %+v, %+v", partitions, one)

@@ -13,31 +13,61 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"moongate/internal/durable"
 	"moongate/internal/hsm/users"
 	"moongate/internal/sshd"
 )
 
-// serverFile is the certificate that clients pin, as it is called everywhere.
-const serverFile = "server.pem"
+// Certificates of the HSM itself, as they are called everywhere: the one that
+// clients pin, and the one that other HSMs' Security Officers pin.
+const (
+	serverFile   = "server.pem"
+	identityFile = "identity.pem"
+)
 
 // maxInbox bounds how many certificates wait in the inbox.
 const maxInbox = 1000
 
 // exchange is what an account may fetch and deliver by scp and sftp: everybody
-// the server's certificate; who registers clients, their certificates in the
-// inbox, under the address or host name that they will be registered by.
+// the HSM's own certificates; who registers clients, their certificates in the
+// inbox, under the address or host name that they will be registered by; an
+// administrator also what HSMs hand each other to become one domain.
 type exchange struct {
 	appliance *Appliance
 	who       Administrator
 }
 
-// delivers reports whether the account has the inbox. The role is that of now.
-func (e *exchange) delivers() bool {
+// isStill reports whether the account has one of roles: now, not when it came.
+func (e *exchange) isStill(roles ...users.Role) bool {
 	account, err := e.appliance.Users.Get(e.who.Name)
-	return err == nil && account.Enabled && account.Role == e.who.Role &&
-		(account.Role == users.RoleAdmin || account.Role == users.RoleOperator)
+	return err == nil && account.Enabled && account.Role == e.who.Role && slices.Contains(roles, account.Role)
+}
+
+// delivers reports whether the account has the inbox.
+func (e *exchange) delivers() bool { return e.isStill(operators...) }
+
+// sees reports whether the account has a file of the inbox.
+func (e *exchange) sees(name string) bool {
+	if slices.Contains(domainFiles, name) {
+		return e.isStill(admins...)
+	}
+	_, err := deliveredName(name)
+	return err == nil && e.delivers()
+}
+
+// identity is identity.pem, with when it was made; nil where the HSM has none.
+func (e *exchange) identity() ([]byte, time.Time) {
+	der, _, err := e.appliance.HSM.HSMIdentity()
+	if err != nil {
+		return nil, time.Time{} // `hsm identity show` says why
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, time.Time{}
+	}
+	return pemOf(der), certificate.NotBefore
 }
 
 // List implements sshd.Files.
@@ -45,6 +75,9 @@ func (e *exchange) List(context.Context) ([]sshd.Info, error) {
 	var list []sshd.Info
 	if info, err := os.Stat(e.appliance.Certificate); err == nil {
 		list = append(list, sshd.Info{Name: serverFile, Size: info.Size(), Modified: info.ModTime()})
+	}
+	if content, made := e.identity(); content != nil {
+		list = append(list, sshd.Info{Name: identityFile, Size: int64(len(content)), Modified: made})
 	}
 	if !e.delivers() {
 		return list, nil
@@ -54,7 +87,7 @@ func (e *exchange) List(context.Context) ([]sshd.Info, error) {
 		return nil, e.internal("listing the inbox", err)
 	}
 	for _, entry := range entries {
-		if _, err := deliveredName(entry.Name()); err != nil || !entry.Type().IsRegular() {
+		if !e.sees(entry.Name()) || !entry.Type().IsRegular() {
 			continue
 		}
 		if info, err := entry.Info(); err == nil {
@@ -68,6 +101,9 @@ func (e *exchange) List(context.Context) ([]sshd.Info, error) {
 // Read implements sshd.Files.
 func (e *exchange) Read(ctx context.Context, name string) ([]byte, error) {
 	path := e.appliance.Certificate
+	if content, _ := e.identity(); name == identityFile && content != nil {
+		return content, nil
+	}
 	if name != serverFile {
 		list, err := e.List(ctx)
 		if err != nil {
@@ -90,13 +126,23 @@ func (e *exchange) Read(ctx context.Context, name string) ([]byte, error) {
 // Accepts implements sshd.Files.
 func (e *exchange) Accepts(_ context.Context, name string) error {
 	switch {
-	case name == serverFile:
-		return fmt.Errorf("%w: %s is the HSM's own, and is only fetched", fs.ErrPermission, serverFile)
+	case name == serverFile || name == identityFile:
+		return fmt.Errorf("%w: %s is the HSM's own, and is only fetched", fs.ErrPermission, name)
+	case slices.Contains(domainFiles, name) && !e.sees(name):
+		return fmt.Errorf("%w: role %s delivers no %s; admin does", fs.ErrPermission, e.who.Role, name)
 	case !e.delivers():
 		return fmt.Errorf("%w: role %s delivers nothing; admin and operator do", fs.ErrPermission, e.who.Role)
 	}
-	_, err := deliveredName(name)
+	_, err := e.keptName(name)
 	return err
+}
+
+// keptName is the name that a delivered file is kept by.
+func (e *exchange) keptName(name string) (string, error) {
+	if slices.Contains(domainFiles, name) {
+		return name, nil
+	}
+	return deliveredName(name)
 }
 
 // Write implements sshd.Files.
@@ -104,11 +150,11 @@ func (e *exchange) Write(ctx context.Context, name string, content []byte) error
 	if err := e.Accepts(ctx, name); err != nil {
 		return err
 	}
-	name, err := deliveredName(name)
+	name, err := e.keptName(name)
 	if err != nil {
 		return err
 	}
-	certificate, err := checkCertificate(content)
+	about, err := checkDelivered(name, content)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -120,12 +166,27 @@ func (e *exchange) Write(ctx context.Context, name string, content []byte) error
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && len(entries) >= maxInbox {
 		return fmt.Errorf("the inbox holds %d files; remove some on the HSM's own machine", len(entries))
 	}
-	about := fmt.Sprintf("%s, %s", name, certificate.Subject)
 	err = e.appliance.HSM.Act(ctx, e.who.Operator, "inbox.write", about, func() error { return durable.WriteFile(path, content, 0o600) })
 	if err != nil {
 		return e.internal("writing "+name, err)
 	}
 	return nil
+}
+
+// checkDelivered looks at a delivered file, and says what it is for the audit
+// log. What HSMs hand each other is looked at by the command that takes it.
+func checkDelivered(name string, content []byte) (about string, err error) {
+	if slices.Contains(domainFiles, name) {
+		if len(content) == 0 || len(content) > maxDelivered {
+			return "", fmt.Errorf("it has %d bytes, expected 1 to %d", len(content), maxDelivered)
+		}
+		return name, nil
+	}
+	certificate, err := checkCertificate(content)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, %s", name, certificate.Subject), nil
 }
 
 // internal is what the peer is told of an error that may hold paths.
@@ -150,7 +211,7 @@ func deliveredName(name string) (string, error) {
 // isHostname accepts names of hosts: letters, digits, dashes and, in parts
 // between dots, underlines.
 func isHostname(name string) bool {
-	if name == "" || len(name) > 240 || strings.EqualFold(name+".pem", serverFile) {
+	if name == "" || len(name) > 240 || strings.EqualFold(name+".pem", serverFile) || strings.EqualFold(name+".pem", identityFile) {
 		return false
 	}
 	for part := range strings.SplitSeq(name, ".") {

@@ -23,6 +23,9 @@ func TestSSHFiles(t *testing.T) {
 	certificate := newCertificate(t)
 	server, err := os.ReadFile(w.appliance.Certificate)
 	must(t, err)
+	der, _, err := w.appliance.HSM.HSMIdentity()
+	must(t, err)
+	identity := pemOf(der)
 	put := func(c *sftp.Client, name string, content []byte) error {
 		f, err := c.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 		if err != nil {
@@ -39,17 +42,42 @@ func TestSSHFiles(t *testing.T) {
 		if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, server) {
 			t.Errorf("%s fetched %d bytes, %v", role, len(got), err)
 		}
-		if err := put(c, "server.pem", certificate); !errors.Is(err, fs.ErrPermission) {
-			t.Errorf("%s wrote server.pem: %v", role, err)
+		if f, err = c.Open("identity.pem"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, identity) {
+			t.Errorf("%s fetched an identity of %d bytes, %v", role, len(got), err)
+		}
+		for _, own := range []string{"server.pem", "identity.pem"} {
+			if err := put(c, own, certificate); !errors.Is(err, fs.ErrPermission) {
+				t.Errorf("%s wrote %s: %v", role, own, err)
+			}
 		}
 		err = put(c, "192.0.2.9.pem", certificate)
 		list, listErr := c.ReadDir(".")
 		must(t, listErr)
-		if may := role == users.RoleAdmin || role == users.RoleOperator; (err == nil) != may || len(list) == 1 == may {
+		if may := role == users.RoleAdmin || role == users.RoleOperator; (err == nil) != may || len(list) == 2 == may {
 			t.Errorf("%s delivered: %v, and sees %d files", role, err, len(list))
 		}
 		if _, err := c.Open("192.0.2.9.pem"); (err == nil) != (role == users.RoleAdmin || role == users.RoleOperator) {
 			t.Errorf("%s reads the inbox: %v", role, err)
+		}
+	}
+
+	// What makes an HSM one of a domain is an administrator's.
+	for _, role := range users.Roles() {
+		c, err := sftp.NewClient(w.dial(string(role)))
+		must(t, err)
+		for _, name := range domainFiles {
+			if err := put(c, name, []byte("sealed")); (err == nil) != (role == users.RoleAdmin) {
+				t.Errorf("%s delivered %s: %v", role, name, err)
+			}
+			if _, err := c.Open(name); (err == nil) != (role == users.RoleAdmin) {
+				t.Errorf("%s reads %s: %v", role, name, err)
+			}
+		}
+		if err := put(c, "domain.other", []byte("sealed")); err == nil {
+			t.Errorf("%s delivered a file of another name", role)
 		}
 	}
 
@@ -75,6 +103,7 @@ func TestSSHFiles(t *testing.T) {
 		"a name with a dash":  {"-a.pem", certificate},
 		"an empty part":       {"a..b.pem", certificate},
 		"another server.pem":  {"SERVER.pem", certificate},
+		"another identity":    {"Identity.pem", certificate},
 	} {
 		if err := put(c, test.name, test.content); err == nil {
 			t.Errorf("%s was taken", what)
@@ -85,7 +114,7 @@ func TestSSHFiles(t *testing.T) {
 	}
 	entries, err := os.ReadDir(w.appliance.Inbox)
 	must(t, err)
-	if len(entries) != 1 {
+	if len(entries) != 1+len(domainFiles) {
 		t.Errorf("the inbox holds %v", entries)
 	}
 
@@ -118,7 +147,7 @@ func FuzzCheckCertificate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if filepath.Base(as) != as || strings.HasPrefix(as, ".") || as == serverFile {
+		if filepath.Base(as) != as || strings.HasPrefix(as, ".") || as == serverFile || as == identityFile {
 			t.Errorf("%q is kept as %q", name, as)
 		}
 		if again, err := deliveredName(as); err != nil || again != as {

@@ -28,6 +28,6 @@ var (
 // commands is the whole language, in the order in which help lists it. It is a
 // function because the commands themselves read it.
 func commands() []command {
-	return slices.Concat(hsmCommands, backupCommands, partitionCommands, roleCommands, clientCommands, ntlsCommands,
+	return slices.Concat(hsmCommands, peerCommands, domainCommands, backupCommands, partitionCommands, roleCommands, clientCommands, ntlsCommands,
 		sysconfCommands, statusCommands, userCommands, auditCommands)
 }
