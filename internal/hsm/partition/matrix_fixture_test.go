@@ -15,6 +15,8 @@ type fixture struct {
 	key, public, spare, cipher, wrapping, free, base, rsa object.ID
 
 	sealed, wrapped, signature []byte
+
+	peer *rogue // pinned as "peer"; its partition "1234" is listed where there is a Crypto Officer
 }
 
 // snapshot is a state on disk, which worlds are copied from.
@@ -37,7 +39,8 @@ func takeSnapshot(t *testing.T, make func(*world, *fixture)) *snapshot {
 	w.fingerprint = fingerprint
 	must(t, o.RegisterClient(ctx, Registration{Name: "c", Address: home.Addr().String(), Certificate: cert}))
 	must(t, o.AssignPartition(ctx, "c", "p"))
-	f := new(fixture)
+	f := &fixture{peer: newRogue(t)}
+	must(t, o.AddPeer(ctx, "peer", f.peer.certificate))
 	make(w, f)
 	w.close()
 	return &snapshot{w.dir, fingerprint, f}
@@ -101,6 +104,7 @@ func makeKeys(w *world, f *fixture) {
 	must(w.t, err)
 	f.signature, err = recorded(s).Sign(ctx, newOp(), f.key, ecdsa256, make([]byte, 32))
 	must(w.t, err)
+	must(w.t, s.SetPeer(ctx, newOp(), f.peer.id, "1234", true))
 	s.Close()
 }
 

@@ -159,6 +159,34 @@ func matrixRows() []matrixRow {
 		{"Session.Deactivate", harmless, sessionAct(func(c *caller, s *Session) error { return s.Deactivate(c.ctx(), newOp()) }),
 			"NNNNNN ...... ..+U.. .++U.. ......"},
 
+		{"Session.Replica", harmless, sessionAct(func(c *caller, s *Session) error { _, err := s.Replica(c.ctx(), newOp()); return err }),
+			"NNNNNN ++++++ ++++++ ++++++ ++++++"},
+		{"Session.Digest", harmless, sessionAct(func(c *caller, s *Session) error { _, err := s.Digest(c.ctx(), newOp()); return err }),
+			"NNNNNN ...... ..++.. .U++.. ......"},
+		{"Session.Changes", harmless, sessionAct(func(c *caller, s *Session) error {
+			_, _, err := s.Changes(c.ctx(), newOp(), 0, 10)
+			return err
+		}), "NNNNNN ...... ..++.. .U++.. ......"},
+		{"Session.Group", harmless, sessionAct(func(c *caller, s *Session) error { _, err := s.Group(c.ctx(), newOp()); return err }),
+			"NNNNNN ...... ..++.. .U++.. ......"},
+		{"Session.SetGroup", alters, sessionAct(func(c *caller, s *Session) error { return s.SetGroup(c.ctx(), newOp(), 0, aGroup(1)) }),
+			"NNNNNN ...... ..+U.. .U+U.. ......"},
+		{"Session.SetPeer", harmless, sessionAct(func(c *caller, s *Session) error {
+			return s.SetPeer(c.ctx(), newOp(), c.peer.id, "1234", true)
+		}), "NNNNNN ...... ..+U.. .++U.. ......"},
+		{"Session.OfferClone", harmless, sessionAct(func(c *caller, s *Session) error {
+			_, err := s.OfferClone(c.ctx(), newOp(), c.peer.id, "1234")
+			return err
+		}), "NNNNNN ...... ..+U.. .U+U.. ......"},
+		{"Session.CloneOut", harmless, sessionAct(func(c *caller, s *Session) error {
+			_, _, err := s.CloneOut(c.ctx(), newOp(), c.peer.offer(c.world, nil), []object.ID{c.key})
+			return err
+		}), "NNNNNN ...... ..+U.. .U+U.. ......"},
+		{"Session.CloneIn", harmless, sessionAct(func(c *caller, s *Session) error {
+			_, err := s.CloneIn(c.ctx(), newOp(), []byte("no package"))
+			return err
+		}), "NNNNNN ...... ..DU.. .UDU.. ......"},
+
 		{"PartitionOfficer.InitCryptoOfficer", alters, partitionOfficerAct(func(c *caller, po *PartitionOfficer) error {
 			return po.InitCryptoOfficer(c.ctx(), freshPW)
 		}), "IIIIII PPPP+P PPPPXP WXWWUW KKKKUK"},
@@ -219,6 +247,22 @@ func matrixRows() []matrixRow {
 			"IIIIII WWWW+W WWWW+W WWWW+W WWWW+W"},
 		{"Officer.ImportDomain", harmless, officerAct(func(c *caller, o *Officer) error { return o.ImportDomain(c.ctx(), []byte("no domain"), freshPW) }),
 			"IIIIII WWWWDW WWWWDW WWWWDW WWWWDW"},
+		{"Officer.AddPeer", alters, officerAct(func(c *caller, o *Officer) error { return o.AddPeer(c.ctx(), "other", newRogue(c.t).certificate) }),
+			"IIIIII WWWW+W WWWW+W WWWW+W WWWW+W"},
+		{"Officer.RemovePeer", alters, officerAct(func(c *caller, o *Officer) error { return o.RemovePeer(c.ctx(), "peer") }),
+			"IIIIII WWWW+W WWWW+W WWWW+W WWWW+W"},
+		{"Officer.RequestDomain", harmless, officerAct(func(c *caller, o *Officer) error { _, err := o.RequestDomain(c.ctx(), "peer"); return err }),
+			"IIIIII WWWWXW WWWWXW WWWWXW WWWWXW"},
+		{"Officer.ShareDomain", harmless, officerAct(func(c *caller, o *Officer) error {
+			_, id, err := c.HSMIdentity()
+			if err != nil {
+				return err
+			}
+			_, err = o.ShareDomain(c.ctx(), "peer", c.peer.request(c.t, id))
+			return err
+		}), "IIIIII WWWW+W WWWW+W WWWW+W WWWW+W"},
+		{"Officer.JoinDomain", harmless, officerAct(func(c *caller, o *Officer) error { return o.JoinDomain(c.ctx(), "peer", []byte("no domain")) }),
+			"IIIIII WWWWDW WWWWDW WWWWDW WWWWDW"},
 		{"Officer.Zeroize", alters, officerAct(func(c *caller, o *Officer) error { return o.Zeroize(c.ctx()) }),
 			"IIIIII WWWW+W WWWW+W WWWW+W WWWW+W"},
 
@@ -269,6 +313,12 @@ func matrixRows() []matrixRow {
 		{"HSM.Client", harmless, func(c *caller) error { _, err := c.Client("c"); return err },
 			"IIIIII ++++++ ++++++ ++++++ ++++++"},
 		{"HSM.DomainIdentity", harmless, func(c *caller) error { _, err := c.DomainIdentity(); return err },
+			"IIIIII ++++++ ++++++ ++++++ ++++++"},
+		{"HSM.HSMIdentity", harmless, func(c *caller) error { _, _, err := c.HSMIdentity(); return err },
+			"IIIIII ++++++ ++++++ ++++++ ++++++"},
+		{"HSM.Peers", harmless, func(c *caller) error { _, err := c.Peers(); return err },
+			"IIIIII ++++++ ++++++ ++++++ ++++++"},
+		{"HSM.Replication", harmless, func(c *caller) error { _, err := c.Replication("p"); return err },
 			"IIIIII ++++++ ++++++ ++++++ ++++++"},
 		{"HSM.Registrar", harmless, func(c *caller) error { c.Registrar(c.who); return nil },
 			"++++++ ++++++ ++++++ ++++++ ++++++"},

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"moongate/internal/hsm/object"
-	"moongate/internal/hsm/server"
 )
 
 // The role matrix: every act of a session, of the officers, of the Auditor and
@@ -303,7 +302,7 @@ func TestMatrixHasEveryAct(t *testing.T) {
 		}
 	}
 	for name, typ := range map[string]reflect.Type{
-		"Session": reflect.TypeFor[server.Session](), "Officer": reflect.TypeFor[*Officer](), "Registrar": reflect.TypeFor[*Registrar](),
+		"Session": reflect.TypeFor[*Session](), "Officer": reflect.TypeFor[*Officer](), "Registrar": reflect.TypeFor[*Registrar](),
 		"PartitionOfficer": reflect.TypeFor[*PartitionOfficer](), "Auditor": reflect.TypeFor[*Auditor](), "HSM": reflect.TypeFor[*HSM](),
 	} {
 		for i := range typ.NumMethod() {
