@@ -79,7 +79,8 @@ func (h *HSM) updateReplication(p *partition, change func(*store.Tx, *replicatio
 	})
 }
 
-// peers are a partition's peers, with the names of their HSMs here.
+// peers are a partition's peers in the order of the wire, with the names of
+// their HSMs here.
 func (r *replicationRecord) peers(pinned []PinnedPeer) []object.Peer {
 	var list []object.Peer
 	for _, l := range r.Peers {
@@ -89,6 +90,7 @@ func (r *replicationRecord) peers(pinned []PinnedPeer) []object.Peer {
 		}
 		list = append(list, p)
 	}
+	slices.SortFunc(list, object.Peer.Compare)
 	return list
 }
 
