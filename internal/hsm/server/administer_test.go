@@ -117,6 +117,9 @@ func TestEveryOpRefusesWhatIsMalformed(t *testing.T) {
 		wire.OpDestroy: &wire.DestroyRequest{}, wire.OpSign: &wire.UseRequest{}, wire.OpEncrypt: &wire.UseRequest{},
 		wire.OpDecrypt: &wire.UseRequest{}, wire.OpWrap: &wire.WrapRequest{}, wire.OpUnwrap: &wire.UnwrapRequest{},
 		wire.OpRandom: &wire.RandomRequest{N: 1}, wire.OpVerify: &wire.VerifyRequest{}, wire.OpDerive: &wire.DeriveRequest{},
+		wire.OpReplica: &wire.SessionRequest{}, wire.OpGroup: &wire.SessionRequest{}, wire.OpDigest: &wire.SessionRequest{},
+		wire.OpSetGroup: &wire.SetGroupRequest{}, wire.OpChanges: &wire.ChangesRequest{Limit: 1}, wire.OpOfferClone: &wire.OfferRequest{},
+		wire.OpCloneOut: &wire.CloneOutRequest{IDs: []object.ID{{1}}}, wire.OpCloneIn: &wire.CloneInRequest{}, wire.OpSetPeer: &wire.SetPeerRequest{},
 	}
 	for _, op := range wire.Ops() {
 		if op == wire.OpHello {

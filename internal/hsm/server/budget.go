@@ -69,7 +69,7 @@ func (c *conn) admitFrame(header []byte, size int) error {
 	if err != nil {
 		return err
 	}
-	c.cost = size + answerBound(head.Op)
+	c.cost = size + answerBound(head.Op, size)
 	if !c.reserve(head.Op, c.cost) {
 		return errDrained
 	}

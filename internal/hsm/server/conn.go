@@ -311,6 +311,11 @@ func (c *conn) reply(r *request, a answer, err error) {
 	if held {
 		c.out.held = append(c.out.held, heldAnswer{r, start, len(out)})
 	}
+	if beyond := len(out) - start - r.cost; beyond > 0 {
+		r.cost += beyond
+		c.buffered += beyond
+		c.tenant.budget.take(beyond)
+	}
 	c.outCount++
 	c.outCost += r.cost
 	c.mu.Unlock()

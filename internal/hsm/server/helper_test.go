@@ -37,6 +37,9 @@ type device struct {
 	receipt object.Receipt
 	// found is what Find returns of.
 	found []object.Found
+	// cloneIn runs before each CloneIn; plain sessions do not replicate.
+	cloneIn func(ctx context.Context) error
+	plain   bool
 
 	mu       sync.Mutex
 	attached int         // guarded by mu
@@ -105,7 +108,11 @@ func (c *deviceClient) OpenSession(_ context.Context, partition string) (Session
 	}
 	c.d.count(&c.d.sessions, 1)
 	c.d.count(&c.open, 1)
-	return &deviceSession{c: c, d: c.d}, nil
+	s := &deviceSession{c: c, d: c.d}
+	if c.d.plain {
+		return plainSession{s}, nil
+	}
+	return s, nil
 }
 
 func (c *deviceClient) Close() {

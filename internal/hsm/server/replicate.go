@@ -9,9 +9,9 @@ import (
 )
 
 // Replicator is a Session on a partition that may have replicas on other HSMs.
-// A session that is none has these ops refused with ErrNotSupported.
-// docs/replication.md has the rules; to the server offers and packages are
-// bytes.
+// The ops of a session that is none (a foreign token's) are refused with
+// ErrNotSupported. docs/replication.md has the rules; to the server offers and
+// packages are bytes.
 type Replicator interface {
 	// Replica describes the partition as a replica, peers ascending as
 	// object.Peer.Compare has it; it needs no login.
