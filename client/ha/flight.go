@@ -85,8 +85,7 @@ func (f *flight[T]) attempt(m *member, generation uint32) bool {
 		return f.settle(m, errors.New("it is being connected"), nil)
 	}
 	m.outstanding.Add(1)
-	before := m.answers.Load()
-	timer := time.AfterFunc(f.g.config.Hedge, func() { f.hedge(m, before) })
+	timer := time.AfterFunc(f.g.config.Hedge, func() { f.hedge(m, c) })
 	value, err := f.call(f.ctx, c)
 	timer.Stop()
 	m.outstanding.Add(-1)
@@ -116,12 +115,13 @@ func (f *flight[T]) again(m *member) {
 }
 
 // hedge runs when a member has been slow: another one is asked as well. A
-// member that has answered nobody since is suspect from then on; one that
+// member that has answered nobody meanwhile is suspect from then on; one that
 // answers others gets company only from a member with less to do.
-func (f *flight[T]) hedge(m *member, before uint64) {
-	silent := m.answers.Load() == before
+func (f *flight[T]) hedge(m *member, c *client.Client) {
+	since := c.Status().Silent
+	silent := !since.IsZero() && time.Since(since) >= f.g.config.Hedge*3/4
 	if silent {
-		m.suspectNow(fmt.Sprintf("a call was not answered within %v, nor was any other since", f.g.config.Hedge))
+		m.suspectNow(fmt.Sprintf("it answered nothing within %v", f.g.config.Hedge))
 	}
 	f.mu.Lock()
 	if f.decided || !silent && !f.idler(m) {

@@ -139,14 +139,22 @@ func Create(ctx context.Context, config Config, progress func(Progress)) (*Group
 	if err != nil {
 		return nil, err
 	}
-	if err := g.ReadyAll(ctx); err == nil {
-		return g, nil
+	if err := g.gather(ctx); err != nil {
+		g.Close()
+		return nil, fmt.Errorf("the group is made; connecting to its members: %w", err)
 	}
 	if _, err := g.Synchronize(ctx, progress); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("the group is made; bringing its members together: %w", err)
 	}
 	return g, nil
+}
+
+// gather waits until all members of the record can be reached.
+func (g *Group) gather(ctx context.Context) error {
+	ctx, cancel := g.bounded(ctx)
+	defer cancel()
+	return g.until(ctx, func() bool { return len(g.there()) >= len(g.Record().Members) })
 }
 
 // dialAll connects to all partitions of a configuration, or to none.
@@ -399,9 +407,9 @@ func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) erro
 	if err := g.rewrite(ctx, append(at, fresh), next); err != nil {
 		return err
 	}
-	added := g.join(m)
-	if err := g.until(ctx, func() bool { return added.state() != Connecting }); err != nil {
-		return err
+	g.join(m)
+	if err := g.gather(ctx); err != nil {
+		return fmt.Errorf("%q is a member; connecting to it: %w", m.Name, err)
 	}
 	_, err = g.Synchronize(ctx, progress)
 	return err

@@ -1,0 +1,427 @@
+package ha
+
+import (
+	"cmp"
+	"context"
+	"crypto/elliptic"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"moongate/client"
+	"moongate/internal/hsm/object"
+)
+
+var (
+	seedFlag = flag.Uint64("seed", 0, "run the one fault schedule of this seed, on new HSMs")
+	// soak is how many schedules TestSoak runs: `make soak` sets it.
+	soak, _ = strconv.Atoi(os.Getenv("MOONGATE_SOAK"))
+)
+
+// fault is something that happens to a member, and how it ends. Each leaves the
+// member as it was.
+type fault struct {
+	name  string
+	begin func(a *arena, i int)
+	end   func(a *arena, i int)
+}
+
+var faults = []fault{
+	{"kill", func(a *arena, i int) { a.must(a.hsms[i].kill()) }, func(a *arena, i int) { a.must(a.hsms[i].start()) }},
+	{"freeze", func(a *arena, i int) { a.proxies[i].set(frozen, 0) }, func(a *arena, i int) { a.proxies[i].set(passing, 0) }},
+	{"cut", func(a *arena, i int) { a.proxies[i].set(cut, 0) }, func(a *arena, i int) { a.proxies[i].set(passing, 0) }},
+	{"slow", func(a *arena, i int) { a.proxies[i].set(passing, 2*a.config.Hedge) }, func(a *arena, i int) { a.proxies[i].set(passing, 0) }},
+	{"reset", func(a *arena, i int) { a.proxies[i].reset() }, func(a *arena, i int) {}},
+	{"refuse", func(a *arena, i int) { a.proxies[i].refuse() }, func(a *arena, i int) { a.must(a.proxies[i].open()) }},
+	{"full disk", func(a *arena, i int) { a.hsms[i].full.Store(true) }, func(a *arena, i int) { a.hsms[i].full.Store(false) }},
+	{"clock jump", func(a *arena, i int) { a.hsms[i].shift.Store(int64(a.jump)) }, func(a *arena, i int) { a.hsms[i].shift.Store(0) }},
+	{"flap", func(a *arena, i int) { a.flap(i) }, func(a *arena, i int) { a.stopFlapping() }},
+}
+
+// arena is a cluster under load, on which schedules run one after the other.
+type arena struct {
+	*cluster
+	config Config
+	group  *Group
+	keys   []client.Key // that are signed with
+	jump   time.Duration
+	out    *result
+
+	flapping chan struct{}
+	flapped  sync.WaitGroup
+}
+
+// result is what a schedule found.
+type result struct {
+	calls    atomic.Int64
+	errors   atomic.Int64
+	longest  atomic.Int64 // nanoseconds
+	recovery atomic.Int64 // the longest time from a fault's end until the member was used
+
+	mu    sync.Mutex
+	texts []string // of errors, and what was wrong; guarded by mu
+	steps []string // what was done; guarded by mu
+}
+
+func (r *result) step(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.steps = append(r.steps, fmt.Sprintf(format, args...))
+}
+
+func (r *result) wrong(format string, args ...any) {
+	r.errors.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.texts) < 10 {
+		r.texts = append(r.texts, fmt.Sprintf(format, args...))
+	}
+}
+
+func raise(v *atomic.Int64, d time.Duration) {
+	for {
+		old := v.Load()
+		if int64(d) <= old || v.CompareAndSwap(old, int64(d)) {
+			return
+		}
+	}
+}
+
+func newArena(t testing.TB, n int) *arena {
+	t.Helper()
+	a := &arena{cluster: newCluster(t, n)}
+	a.config = a.cluster.config(client.RoleCryptoOfficer)
+	a.group = a.create(a.config)
+	for i := range 4 {
+		a.keys = append(a.keys, newEC(t, a.group, fmt.Sprintf("load %d", i)))
+	}
+	return a
+}
+
+// must is for faults: what is wrong with one is the test's fault.
+func (a *arena) must(err error) {
+	if err != nil {
+		a.out.wrong("making a fault: %v", err)
+	}
+}
+
+func (a *arena) flap(i int) {
+	a.flapping = make(chan struct{})
+	a.flapped.Go(func() {
+		for {
+			a.proxies[i].reset()
+			select {
+			case <-a.flapping:
+				return
+			case <-time.After(15 * time.Millisecond):
+			}
+		}
+	})
+}
+
+func (a *arena) stopFlapping() {
+	close(a.flapping)
+	a.flapped.Wait()
+}
+
+// run runs the schedule of a seed and returns what it found.
+func (a *arena) run(ctx context.Context, seed uint64) *result {
+	random := rand.New(rand.NewPCG(seed, 0x6861))
+	out := &result{}
+	a.out = out
+	ctx, cancel := context.WithCancel(ctx)
+	var load sync.WaitGroup
+	for _, key := range a.keys {
+		load.Go(func() { a.load(ctx, key, out) })
+	}
+	var changer *changer
+	if random.IntN(2) == 0 {
+		changer = newChanger(a, random.Uint64())
+		load.Go(func() { changer.run(ctx) })
+	}
+	for range 2 + random.IntN(3) {
+		a.step(ctx, random, out)
+	}
+	cancel()
+	load.Wait()
+	a.settle(out)
+	if changer != nil {
+		changer.check(out)
+	}
+	return out
+}
+
+// step does something to some members, never to all of them, or for a short
+// while to all; waits; mends it; and waits until they are used again.
+func (a *arena) step(ctx context.Context, random *rand.Rand, out *result) {
+	n := len(a.hsms)
+	victims := random.Perm(n)
+	total := random.IntN(8) == 0
+	if !total {
+		victims = victims[:1+random.IntN(n-1)]
+	}
+	lasting := 50*time.Millisecond + time.Duration(random.IntN(150))*time.Millisecond
+	a.jump = time.Duration(random.Int64N(int64(48*time.Hour))) - 24*time.Hour
+	var chosen []fault
+	for _, i := range victims {
+		f := faults[random.IntN(len(faults))]
+		for f.name == "flap" && len(chosen) > 0 || total && (f.name == "full disk") {
+			f = faults[random.IntN(len(faults))]
+		}
+		out.step("%s %s %v", a.hsms[i].name, f.name, lasting)
+		f.begin(a, i)
+		chosen = append(chosen, f)
+	}
+	rest(ctx, lasting)
+	for k, i := range victims {
+		chosen[k].end(a, i)
+	}
+	mended := time.Now()
+	for _, i := range victims {
+		if !a.used(a.hsms[i].name) {
+			out.wrong("%s is not used again: %+v", a.hsms[i].name, a.group.member(a.hsms[i].name).snapshot())
+		}
+	}
+	raise(&out.recovery, time.Since(mended))
+}
+
+// used waits until a member serves keys.
+func (a *arena) used(name string) bool {
+	m := a.group.member(name)
+	for end := time.Now().Add(testPatience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if v := m.view.Load(); v.usable && !v.blind {
+			return true
+		}
+	}
+	return false
+}
+
+// load signs steadily.
+func (a *arena) load(ctx context.Context, key client.Key, out *result) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := sign(key)
+		raise(&out.longest, time.Since(began))
+		out.calls.Add(1)
+		if err != nil {
+			out.wrong("signing: %v", err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// settle waits until all members are live, and compares what they hold.
+func (a *arena) settle(out *result) {
+	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
+	defer cancel()
+	if err := a.group.ReadyAll(ctx); err != nil {
+		out.wrong("not all members are live in the end: %v", err)
+		return
+	}
+	// Live says that nothing differed when last compared; a change may have
+	// come since.
+	if report, err := a.group.Synchronize(ctx, nil); err != nil || !report.Complete() {
+		out.wrong("synchronizing in the end: %v, %v", report, err)
+	}
+	if texts := a.sums(); len(texts) != 1 {
+		out.wrong("members hold different things: %v", texts)
+	}
+}
+
+// changer makes, renames and destroys keys through the group while faults
+// happen, and remembers what it was told.
+type changer struct {
+	a      *arena
+	random *rand.Rand
+	made   map[ID]string // by private key, with the label that it should have; "" where that is not known
+	gone   map[ID]bool   // of which destruction was reported, or is pending
+	last   []ID
+}
+
+func newChanger(a *arena, seed uint64) *changer {
+	return &changer{a: a, random: rand.New(rand.NewPCG(seed, 1)), made: map[ID]string{}, gone: map[ID]bool{}}
+}
+
+func (c *changer) run(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; n++ {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		c.change(within, n)
+		cancel()
+		rest(ctx, 5*time.Millisecond)
+	}
+	// Leave as much as there was.
+	for _, id := range c.last {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		c.destroy(within, id)
+		cancel()
+	}
+}
+
+func (c *changer) change(ctx context.Context, n int) {
+	g := c.a.group
+	switch kind := c.random.IntN(4); {
+	case kind < 2 || len(c.last) == 0:
+		label := fmt.Sprintf("made %d", n)
+		pair, err := g.GenerateEC(ctx, elliptic.P256(), nil, client.NewTemplate(client.TextAttr(client.AttrLabel, label)))
+		if err == nil {
+			c.made[pair.Private] = label
+			c.made[pair.Public] = ""
+			c.last = append(c.last, pair.Private, pair.Public)
+		}
+		c.precise("Generate", err)
+	case kind == 2:
+		id := c.last[c.random.IntN(len(c.last))]
+		label := fmt.Sprintf("renamed %d", n)
+		err := g.SetAttributes(ctx, id, client.NewTemplate(client.TextAttr(client.AttrLabel, label)))
+		c.made[id] = label
+		if err != nil {
+			c.made[id] = "" // one or the other
+		}
+		c.precise("SetAttributes", err)
+	default:
+		i := c.random.IntN(len(c.last))
+		id := c.last[i]
+		c.last = slices.Delete(c.last, i, i+1)
+		c.destroy(ctx, id)
+	}
+}
+
+func (c *changer) destroy(ctx context.Context, id ID) {
+	err := c.a.group.Destroy(ctx, id)
+	var pending *PendingError
+	delete(c.made, id)
+	if err == nil || errors.As(err, &pending) {
+		c.gone[id] = true
+	}
+	c.precise("Destroy", err)
+}
+
+// precise fails where an error does not say what became of the change.
+func (c *changer) precise(call string, err error) {
+	var unknown *client.OutcomeUnknownError
+	var partial *PartialError
+	var pending *PendingError
+	var none *CallError
+	var refusal *client.HSMError
+	if err == nil || errors.As(err, &unknown) || errors.As(err, &partial) || errors.As(err, &pending) || errors.As(err, &none) || errors.As(err, &refusal) {
+		return
+	}
+	c.a.out.wrong("%s: an error that does not say what became of it: %v", call, err)
+}
+
+// check compares what was told with what is there in the end.
+func (c *changer) check(out *result) {
+	ctx := c.a.t.Context()
+	for i := range c.a.hsms {
+		d := c.a.direct(i)
+		found, err := d.Find(ctx, nil, client.AttrLabel)
+		if err != nil {
+			out.wrong("looking at %s: %v", c.a.hsms[i].name, err)
+			continue
+		}
+		there := map[ID]string{}
+		for _, f := range found {
+			there[f.ID] = f.Attributes.Text(client.AttrLabel)
+		}
+		for id, label := range c.made {
+			has, is := there[id]
+			if !is {
+				out.wrong("%s lacks %v, which was made", c.a.hsms[i].name, id)
+			} else if label != "" && has != label {
+				out.wrong("on %s %v is called %q, it should be %q", c.a.hsms[i].name, id, has, label)
+			}
+		}
+		for id := range c.gone {
+			if _, is := there[id]; is {
+				out.wrong("%s has %v, which was destroyed", c.a.hsms[i].name, id)
+			}
+		}
+		d.Close()
+	}
+}
+
+// TestSchedules runs a hundred random fault schedules under load. A seed that
+// fails is named; -args -seed=N runs that one alone.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	if *seedFlag != 0 {
+		report(t, map[uint64]*result{*seedFlag: newArena(t, 2+int(*seedFlag%2)).run(t.Context(), *seedFlag)})
+		return
+	}
+	count := 100
+	if testing.Short() {
+		count = 10
+	}
+	runSchedules(t, 1, count)
+}
+
+// TestSoak runs as many as `make soak` says, from a seed of the day.
+func TestSoak(t *testing.T) {
+	if soak == 0 {
+		t.Log("MOONGATE_SOAK says how many schedules to run: none")
+		return
+	}
+	first := uint64(time.Now().Unix())
+	if *seedFlag != 0 {
+		first = *seedFlag
+	}
+	runSchedules(t, first, soak)
+}
+
+// arenas is how many schedules run at once: most of their time is waiting.
+const arenas = 8
+
+func runSchedules(t *testing.T, first uint64, count int) {
+	t.Helper()
+	results := map[uint64]*result{}
+	var mu sync.Mutex
+	queue := [2]chan uint64{make(chan uint64, count), make(chan uint64, count)}
+	for seed := first; seed < first+uint64(count); seed++ {
+		queue[seed%2] <- seed
+	}
+	close(queue[0])
+	close(queue[1])
+	var all sync.WaitGroup
+	for k := range arenas {
+		a := newArena(t, 2+k%2)
+		all.Go(func() {
+			for seed := range queue[k%2] {
+				r := a.run(t.Context(), seed)
+				mu.Lock()
+				results[seed] = r
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	report(t, results)
+}
+
+// report fails for what was wrong, and logs figures.
+func report(t *testing.T, results map[uint64]*result) {
+	t.Helper()
+	var calls, longest, recovery int64
+	for seed, r := range results {
+		calls += r.calls.Load()
+		longest = max(longest, r.longest.Load())
+		recovery = max(recovery, r.recovery.Load())
+		if r.errors.Load() > 0 {
+			t.Errorf("seed %d: %d things wrong (repeat with `go test -run TestSchedules ./client/ha -args -seed=%d`)\n%s\n%s",
+				seed, r.errors.Load(), seed, strings.Join(r.texts, "\n"), strings.Join(r.steps, "\n"))
+		}
+	}
+	t.Logf("%d schedules, %d signatures, longest call %v, longest until a mended member was used %v",
+		len(results), calls, time.Duration(longest).Round(time.Millisecond), time.Duration(recovery).Round(time.Millisecond))
+}
+
+var _ = cmp.Compare[int]
+var _ = object.MaxMembers
