@@ -31,18 +31,19 @@ type token struct {
 	options     server.Options
 
 	mu       sync.Mutex
-	password string                // guarded by mu
-	objects  []*stored             // by handle; guarded by mu
-	last     uint64                // handle; guarded by mu
-	attempts int                   // logins; guarded by mu
-	attach   error                 // refuses clients; guarded by mu
-	locked   bool                  // guarded by mu
-	officer  string                // the Partition Security Officer's password; guarded by mu
-	policies []object.PolicyValue  // guarded by mu
-	log      *testLog              // nil is none; guarded by mu
-	before   func(op string) error // runs before each operation on a session; guarded by mu
-	seen     []object.OperationID  // of signatures; guarded by mu
-	sessions []*tokenSession       // every one ever opened; guarded by mu
+	password string                  // guarded by mu
+	objects  []*stored               // by handle; guarded by mu
+	last     uint64                  // handle; guarded by mu
+	attempts int                     // logins; guarded by mu
+	attach   error                   // refuses clients; guarded by mu
+	admit    func(server.Peer) error // the same by who they are; called with mu
+	locked   bool                    // guarded by mu
+	officer  string                  // the Partition Security Officer's password; guarded by mu
+	policies []object.PolicyValue    // guarded by mu
+	log      *testLog                // nil is none; guarded by mu
+	before   func(op string) error   // runs before each operation on a session; guarded by mu
+	seen     []object.OperationID    // of signatures; guarded by mu
+	sessions []*tokenSession         // every one ever opened; guarded by mu
 }
 
 type stored struct {
@@ -164,11 +165,16 @@ func (k *token) set(change func()) {
 	change()
 }
 
-func (k *token) Attach(context.Context, server.Peer) (server.Client, error) {
+func (k *token) Attach(_ context.Context, peer server.Peer) (server.Client, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.attach != nil {
 		return nil, k.attach
+	}
+	if k.admit != nil {
+		if err := k.admit(peer); err != nil {
+			return nil, err
+		}
 	}
 	return tokenClient{k}, nil
 }

@@ -30,7 +30,10 @@ type auditLog interface {
 	VerifierKey() string
 }
 
-var _ auditLog = (*audit.Log)(nil)
+var (
+	_ auditLog          = (*audit.Log)(nil)
+	_ server.Replicator = (*partition.Session)(nil)
+)
 
 func (b backend) Attach(ctx context.Context, peer server.Peer) (server.Client, error) {
 	a, err := b.hsm.Attach(ctx, peer.Fingerprint.String(), peer.Remote)
