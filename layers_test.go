@@ -87,6 +87,8 @@ var layers = map[string][]string{
 	// p11host starts and watches moongate-p11; handover for what they say.
 	"internal/gw/p11host":   {"client", "internal/ownsocket", "internal/p11/handover"},
 	"internal/gw/keys":      {"client", "internal/gw/flow", "internal/gw/vault"},
+	// hsmlink makes and keeps the way to HSMs; p11host for that to a module.
+	"internal/gw/hsmlink": {"client", "internal/durable", "internal/gw/config", "internal/gw/keys", "internal/gw/p11host", "internal/gw/vault"},
 	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign", "internal/keyfile"},
 	"internal/gw/verify":    {"internal/gw/flow"},
 	"internal/gw/policy":    {"internal/gw/config", "internal/gw/flow"},
@@ -122,7 +124,7 @@ var layers = map[string][]string{
 	// server, for the process is an HSM of its own to its clients; client for
 	// certificates and password files.
 	"cmd/moongate-p11": {"internal/p11", "internal/p11/cryptoki", "internal/p11/handover", "internal/hsm/server", "internal/harden", "internal/ownsocket", "internal/durable", "client"},
-	"cmd/cmu":          {"client", "internal/hsm/object", "internal/selfsign", "internal/durable"},
+	"cmd/cmu":          {"client", "client/ha", "internal/hsm/object", "internal/selfsign", "internal/durable"},
 
 	// embedded is `moongate up`: it provisions an HSM and a gateway and
 	// supervises them as two processes; it never opens the HSM's store.

@@ -1,0 +1,356 @@
+package hsmlink
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"moongate/client"
+	"moongate/client/ha"
+	"moongate/internal/gw/config"
+)
+
+const (
+	lookEach   = 500 * time.Millisecond // how often a server's state is looked at
+	askEach    = 750 * time.Millisecond // how often a connected one is asked how it is
+	askFor     = 750 * time.Millisecond // how long it may take to answer
+	knockFor   = time.Second            // how long a TCP connection may take, when looked at
+	freshFor   = 3 * time.Second        // how long a first attempt may take before it is said
+	renewEach  = 3 * time.Second        // how often a server is asked whether it takes the next certificate
+	rememberOf = 5 * time.Second        // how often a group's record is asked for where none is known
+)
+
+// plan is how a module is to be connected.
+type plan struct {
+	config client.Config
+	key    string // of all that config was made of: another key is another connection
+	// problem is why there is no connection (connect is false), or none that
+	// logs in (Role is RoleNone).
+	problem *Error
+	connect bool
+}
+
+func (p *plan) logsIn() bool { return p.connect && p.config.Role != client.RoleNone }
+
+// module is one server of a link, or the module of a token.
+type module struct {
+	link    *Link
+	name    string // as the administrator calls it
+	server  config.HSMServer
+	address string // for people: host:port, or the module's file
+
+	mu       sync.Mutex
+	plan     plan           // guarded by mu
+	own      *client.Client // its own connection; nil where there is none, or it is the group's; guarded by mu
+	status   ServerStatus   // as last looked at; guarded by mu
+	lookedAt time.Time      // guarded by mu
+	locked   bool           // its role was locked when the gateway last logged in; guarded by mu
+	keys     foundKeys      // guarded by mu
+
+	// Of run alone.
+	asked     time.Time
+	partition client.PartitionStatus // as last answered
+	silent    bool
+	sequence  uint64 // of the partition's last change
+
+	// Of the link's run alone.
+	renewed, remembered time.Time
+}
+
+// connection is the client through which the module is reached now; nil
+// without one.
+func (mod *module) connection() *client.Client {
+	if g := mod.link.groupNow(); g != nil {
+		if c := g.Client(mod.name); c != nil {
+			return c
+		}
+	}
+	mod.mu.Lock()
+	defer mod.mu.Unlock()
+	return mod.own
+}
+
+// snapshot is the status as last looked at.
+func (mod *module) snapshot() (ServerStatus, time.Time) {
+	mod.mu.Lock()
+	defer mod.mu.Unlock()
+	s := mod.status
+	s.Stages = slices.Clone(s.Stages)
+	return s, mod.lookedAt
+}
+
+// run looks at the module until ctx is done.
+func (mod *module) run(ctx context.Context) {
+	tick := time.NewTicker(lookEach)
+	defer tick.Stop()
+	for {
+		mod.look(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// look finds out how the module stands, and tells what has changed.
+func (mod *module) look(ctx context.Context) {
+	mod.mu.Lock()
+	p := mod.plan
+	before := mod.status
+	mod.mu.Unlock()
+	c := mod.connection()
+	now := mod.link.m.o.Now()
+	s := ServerStatus{Name: mod.name, Address: mod.address}
+	if g := mod.link.groupNow(); g != nil {
+		for _, member := range g.Members() {
+			if member.Name == mod.name {
+				s.Member = &member
+			}
+		}
+	}
+	reached, failed := mod.reach(ctx, c, &p, &s)
+	if ctx.Err() != nil {
+		return
+	}
+	if failed == nil && reached > at(StageLogin) {
+		reached, failed = mod.judgeKeys(&s)
+	}
+	s.Stages = stagesOf(before.Stages, reached, failed, &s, now)
+	s.State, s.Problem = StateAuthenticated, nil
+	if failed != nil {
+		s.Problem = &failed.Problem
+	}
+	if reached <= at(StageLogin) {
+		s.State = string(Stages[reached])
+		s.Serial, s.Partition = "", ""
+	}
+	s.Since = now
+	if before.State == s.State && !before.Since.IsZero() {
+		s.Since = before.Since
+	}
+	s.HostKey = mod.link.m.store.get(mod.name).HostKey
+	s.Serving = mod.link.serves(mod, s.Member)
+	mod.mu.Lock()
+	mod.status, mod.lookedAt = s, now
+	mod.mu.Unlock()
+	mod.link.tell(mod, &before, &s)
+}
+
+// at is a stage's place in Stages.
+func at(name StageName) int { return slices.Index(Stages, name) }
+
+// reach says how far the way to the module goes: all stages before the index
+// are green, and that one is red where there is an error, or waited for.
+func (mod *module) reach(ctx context.Context, c *client.Client, p *plan, s *ServerStatus) (int, *Error) {
+	if c == nil {
+		if p.problem != nil && p.problem.Stage == StageTCP {
+			return at(StageTCP), p.problem
+		}
+		if failed := mod.knock(ctx, p); failed != nil {
+			return at(failed.Stage), failed
+		}
+		if p.problem == nil {
+			return at(StageTLS), nil
+		}
+		return at(p.problem.Stage), p.problem
+	}
+	now := c.Status()
+	s.HSMSerial, s.Software, s.Protocol = now.Serial, now.Software, now.Protocol
+	if !now.Connected {
+		return mod.away(ctx, now, p)
+	}
+	mod.ask(ctx, c)
+	if mod.silent {
+		return at(StageTCP), &Error{Server: mod.name, Stage: StageTCP, Problem: Problem{CodeSilent,
+			mod.address + " has stopped answering", "check the HSM and the network between; the gateway connects again by itself"}}
+	}
+	s.Serial, s.Partition = now.Partition.Serial, now.Partition.Label
+	if p.logsIn() || mod.link.groupNow() != nil {
+		s.Role = roleWord(p.config.Role)
+		return at(StageKeys), nil
+	}
+	// Connected without a login: why, the plan says.
+	failed := p.problem
+	if failed == nil {
+		return at(StageLogin), nil
+	}
+	mod.unlock()
+	return at(StageLogin), failed
+}
+
+// away says why there is no connection. What was found some time ago is not
+// said of the network of this moment, which is looked at.
+func (mod *module) away(ctx context.Context, now client.Status, p *plan) (int, *Error) {
+	var failed *Error
+	if now.Err != nil {
+		failed = explain(mod.name, mod.address, now.Err)
+	}
+	if now.NeedsLogin {
+		mod.refused(failed, p)
+		return at(failed.Stage), failed
+	}
+	if failed != nil && at(failed.Stage) > at(StageTCP) {
+		if failed.Stage == StageLogin && p.problem != nil {
+			return at(StageLogin), p.problem
+		}
+		// The HSM itself said so, or showed it; but is it still there?
+		if gone := mod.knock(ctx, p); gone != nil {
+			return at(gone.Stage), gone
+		}
+		return at(failed.Stage), failed
+	}
+	if gone := mod.knock(ctx, p); gone != nil {
+		return at(gone.Stage), gone
+	}
+	if failed != nil && time.Since(now.Since) > freshFor {
+		return at(failed.Stage), failed
+	}
+	return at(StageTLS), nil // the port answers: the next attempt is under way
+}
+
+// refused takes note of a password that was refused: no more attempts are made
+// with it.
+func (mod *module) refused(failed *Error, p *plan) {
+	switch failed.Code {
+	case CodeLocked:
+		mod.mu.Lock()
+		mod.locked = true
+		mod.mu.Unlock()
+	default:
+		if err := mod.link.m.store.refused(passwordOf{mod.name, p.config.Role}); err != nil {
+			mod.link.m.o.Logger.Error("keeping that a password was refused", "server", mod.name, "err", err)
+		}
+	}
+	mod.link.rebuild()
+}
+
+// unlock has the gateway log in again once the role that was locked is not any
+// more.
+func (mod *module) unlock() {
+	mod.mu.Lock()
+	locked := mod.locked
+	mod.mu.Unlock()
+	if !locked {
+		return
+	}
+	role := mod.link.m.store.role(mod.name)
+	i := slices.IndexFunc(mod.partition.Roles, func(r client.RoleStatus) bool { return r.Role == role })
+	if i < 0 || mod.partition.Roles[i].Locked || !mod.partition.Roles[i].Initialized {
+		return
+	}
+	mod.mu.Lock()
+	mod.locked = false
+	mod.mu.Unlock()
+	mod.link.rebuild()
+}
+
+// ask has the HSM say how the partition is, which shows at once whether it
+// answers and whether anything has changed.
+func (mod *module) ask(ctx context.Context, c *client.Client) {
+	if time.Since(mod.asked) < askEach {
+		return
+	}
+	mod.asked = time.Now()
+	within, cancel := context.WithTimeout(client.WithoutWaiting(ctx), askFor)
+	defer cancel()
+	partition, err := c.PartitionStatus(within)
+	switch silent := c.Status().Silent; {
+	case err == nil:
+		mod.partition, mod.silent = partition, false
+	case ctx.Err() != nil:
+	case !silent.IsZero() && time.Since(silent) >= askFor-50*time.Millisecond:
+		mod.silent = true
+	}
+	if mod.silent || err != nil {
+		return
+	}
+	if digest, err := c.Digest(within); err == nil && digest.Sequence != mod.sequence {
+		mod.sequence = digest.Sequence
+		mod.link.lookForKeys()
+	}
+}
+
+// knock opens a TCP connection and closes it: nil where the port answers.
+func (mod *module) knock(ctx context.Context, p *plan) *Error {
+	if mod.link.hsm.Provider != config.NetworkHSM {
+		return mod.link.tokenProblem(mod)
+	}
+	ctx, cancel := context.WithTimeout(ctx, knockFor)
+	defer cancel()
+	if _, err := netip.ParseAddr(mod.server.Address); err != nil {
+		if _, err := net.DefaultResolver.LookupNetIP(ctx, "ip", mod.server.Address); err != nil {
+			return explain(mod.name, mod.address, &client.Error{Stage: client.StageName, Err: err})
+		}
+	}
+	d := net.Dialer{}
+	if p.config.LocalAddress.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.config.LocalAddress, 0))
+	}
+	conn, err := d.DialContext(ctx, "tcp", mod.address)
+	if err != nil {
+		return explain(mod.name, mod.address, &client.Error{Stage: client.StageTCP, Err: err})
+	}
+	_ = conn.Close() // nothing was sent
+	return nil
+}
+
+// stagesOf makes the stages of what was found. The times of those that are as
+// they were stay.
+func stagesOf(before []Stage, reached int, failed *Error, s *ServerStatus, now time.Time) []Stage {
+	list := make([]Stage, len(Stages))
+	for i, name := range Stages {
+		stage := Stage{Name: name, Level: Waiting, Since: now}
+		switch {
+		case i < reached:
+			stage.Level, stage.Detail = Green, detailOf(name, s)
+		case i == reached && failed != nil:
+			stage.Level, stage.Problem = Red, &failed.Problem
+		}
+		if i < len(before) && before[i].Level == stage.Level && codeOf(before[i].Problem) == codeOf(stage.Problem) {
+			stage.Since = before[i].Since
+		}
+		list[i] = stage
+	}
+	return list
+}
+
+func codeOf(p *Problem) Code {
+	if p == nil {
+		return ""
+	}
+	return p.Code
+}
+
+// detailOf is what was found at a stage that is green.
+func detailOf(name StageName, s *ServerStatus) string {
+	switch name {
+	case StageTCP:
+		return s.Address
+	case StageRegistered:
+		return s.Software
+	case StageAssigned:
+		return s.Partition
+	case StageLogin:
+		return s.Role
+	}
+	return ""
+}
+
+// isMemberUsable reports whether a member of the group has calls go to it.
+func isMemberUsable(m *ha.MemberStatus) bool {
+	return m != nil && (m.State == ha.Live || m.State == ha.Behind)
+}
+
+// renewAgain reports whether it is time to ask the server for the next
+// certificate; it is called by the link's run alone.
+func (mod *module) renewAgain() bool {
+	if time.Since(mod.renewed) < renewEach {
+		return false
+	}
+	mod.renewed = time.Now()
+	return true
+}
