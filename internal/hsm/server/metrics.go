@@ -97,6 +97,7 @@ type metrics struct {
 	operations *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
 	wait       *prometheus.HistogramVec
+	cloned     *prometheus.CounterVec
 	refused    map[refusal]prometheus.Counter
 
 	// Of every request that was read, by its op's place in wire.Ops.
@@ -143,6 +144,9 @@ func newMetrics(s *Server) (*metrics, error) {
 		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "moongate_hsm_queue_wait_seconds", Help: "From a request's reading to its turn, by pool.", Buckets: seconds,
 		}, []string{"pool"}),
+		cloned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "moongate_hsm_cloned_objects_total", Help: "Objects of clones that were carried out, by direction and what became of them here.",
+		}, []string{"direction", "outcome"}),
 		admitted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "moongate_hsm_connections_total", Help: "Connections that were admitted.",
 		}),
@@ -178,7 +182,7 @@ func (m *metrics) register(s *Server, refused prometheus.Collector) error {
 			func() float64 { return float64(value.Load()) })
 	}
 	collectors := []prometheus.Collector{
-		m.operations, m.latency, m.wait, m.admitted, refused,
+		m.operations, m.latency, m.wait, m.cloned, m.admitted, refused,
 		count("handshakes_failed_total", "TLS handshakes that failed or took too long.", &m.handshakes),
 		gauge("connections", "Connections that are admitted.", func() float64 { return float64(s.connections()) }),
 		gauge("handshakes", "Connections that are not admitted yet.", func() float64 { return float64(s.handshakes.count()) }),
@@ -238,6 +242,18 @@ func (m *metrics) success(op *opMetrics, mechanism object.MechanismType) prometh
 	c := &counter{m.operations.WithLabelValues(op.label, mechanismLabel(mechanism), object.OK.String())}
 	op.done[place].Store(c)
 	return c
+}
+
+// clonedOut counts the objects of a package that was made, clonedIn those of
+// one that was taken in.
+func (m *metrics) clonedOut(objects int) {
+	m.cloned.WithLabelValues("out", "sent").Add(float64(objects))
+}
+
+func (m *metrics) clonedIn(results []object.CloneResult) {
+	for _, r := range results {
+		m.cloned.WithLabelValues("in", r.Outcome.String()).Inc()
+	}
 }
 
 // refuse counts a connection that was not admitted.

@@ -82,6 +82,7 @@ func (c *conn) replicate(ctx context.Context, r *request) (answer, error) {
 		}
 		return c.asReplica(m.Session, func(s Replicator) (answer, error) {
 			pkg, in, err := s.CloneOut(ctx, op, m.Offer, m.IDs)
+			c.server.metrics.clonedOut(len(in))
 			return &wire.CloneOutAnswer{Package: pkg, IDs: in}, err
 		})
 	case wire.OpCloneIn:
@@ -91,6 +92,7 @@ func (c *conn) replicate(ctx context.Context, r *request) (answer, error) {
 		}
 		return c.asReplica(m.Session, func(s Replicator) (answer, error) {
 			results, err := s.CloneIn(ctx, op, m.Package)
+			c.server.metrics.clonedIn(results)
 			return &wire.CloneInAnswer{Results: results}, err
 		})
 	case wire.OpSetPeer:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/wire"
@@ -122,7 +123,8 @@ var replicaRequests = []struct {
 func TestReplicationReachesTheBackend(t *testing.T) {
 	t.Parallel()
 	d := newDevice(t)
-	server, certificate := start(t, Options{Backend: d}), newCertificate(t, "c")
+	registry := prometheus.NewPedanticRegistry()
+	server, certificate := start(t, Options{Backend: d, Registerer: registry}), newCertificate(t, "c")
 	p := server.connect(t, certificate)
 	bodies := map[wire.Op][]byte{}
 	for _, r := range replicaRequests {
@@ -164,6 +166,12 @@ func TestReplicationReachesTheBackend(t *testing.T) {
 	}
 	if len(in.Results) != object.MaxClone || len(in.Results[0].Detail) != wire.MaxCloneDetail {
 		t.Errorf("%d results", len(in.Results))
+	}
+	if n := sample(t, registry, "cloned_objects_total", "direction", "out", "outcome", "sent"); n != 1 {
+		t.Errorf("%v objects are counted as sent", n)
+	}
+	if n := sample(t, registry, "cloned_objects_total", "direction", "in", "outcome", object.CloneMerged.String()); n != object.MaxClone {
+		t.Errorf("%v objects are counted as merged", n)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
