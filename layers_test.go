@@ -85,10 +85,10 @@ var layers = map[string][]string{
 	"internal/gw/config": {"internal/durable"},
 	// vault for the words of what wraps its master key.
 	// p11host starts and watches moongate-p11; handover for what they say.
-	"internal/gw/p11host":   {"client", "internal/ownsocket", "internal/p11/handover"},
-	"internal/gw/keys":      {"client", "internal/gw/flow", "internal/gw/vault"},
+	"internal/gw/p11host": {"client", "internal/ownsocket", "internal/p11/handover"},
+	"internal/gw/keys":    {"client", "internal/gw/flow", "internal/gw/vault"},
 	// hsmlink makes and keeps the way to HSMs; p11host for that to a module.
-	"internal/gw/hsmlink": {"client", "internal/durable", "internal/gw/config", "internal/gw/keys", "internal/gw/p11host", "internal/gw/vault"},
+	"internal/gw/hsmlink":   {"client", "client/ha", "internal/durable", "internal/gw/config", "internal/gw/keys", "internal/gw/p11host", "internal/gw/vault"},
 	"internal/gw/certstore": {"internal/gw/config", "internal/gw/keys", "internal/gw/vault", "internal/selfsign", "internal/keyfile"},
 	"internal/gw/verify":    {"internal/gw/flow"},
 	"internal/gw/policy":    {"internal/gw/config", "internal/gw/flow"},
@@ -114,6 +114,7 @@ var layers = map[string][]string{
 	// revision for those of a change of the master key, and of locks.
 	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
 	"internal/gw/api": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore"},
+	"internal/gw/web": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault", "internal/gw/hsmlink", "internal/gw/flow"},
 	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},
 
 	"internal/gw/daemon": {"internal/gw/...", "client", "internal/durable", "internal/harden", "internal/httpd", "internal/ownsocket", "internal/selfsign", "internal/sshd", "internal/syslog"},
