@@ -109,7 +109,7 @@ var layers = map[string][]string{
 	// backup knows files, and no gateway.
 	"internal/gw/backup": {"internal/durable", "internal/passphrase"},
 	// keyfile, login and syslog for their words alone.
-	"internal/gw/mgmt": {"internal/gw/config", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/keyfile", "internal/login", "internal/syslog"},
+	"internal/gw/mgmt": {"internal/gw/config", "internal/gw/hsmlink", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/keyfile", "internal/login", "internal/syslog"},
 	// config for its nodes and the schema, admin and jobs for words, vault and
 	// revision for those of a change of the master key, and of locks.
 	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
@@ -134,6 +134,9 @@ var layers = map[string][]string{
 
 	// wycheprooftest is for the tests of mech, and of what stands before it.
 	"internal/hsm/mech/wycheprooftest": {"internal/hsm/mech", "internal/hsm/object"},
+
+	// p11test is for tests with a real token.
+	"internal/p11/p11test": {},
 
 	// keystest is for the tests of the packages that use keys.
 	"internal/gw/keys/keystest": {"internal/gw/keys", "internal/gw/flow"},

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/server"
@@ -112,11 +113,11 @@ func (s *session) Find(ctx context.Context, _ object.OperationID, pattern object
 	if err := s.loggedIn(); err != nil {
 		return nil, false, err
 	}
-	age := fresh
+	since := time.Now()
 	if after > 0 {
-		age = rereadAfter // the next page of the same listing
+		since = since.Add(-rereadAfter) // the next page of the same listing
 	}
-	l, err := s.token.objects.current(ctx, age)
+	l, err := s.token.objects.current(ctx, since)
 	if err != nil {
 		return nil, false, err
 	}

@@ -46,23 +46,19 @@ type entry struct {
 	read       time.Time
 }
 
-const (
-	// fresh is how old a listing may be to be searched: many searches in a row
-	// cost one.
-	fresh = 100 * time.Millisecond
-	// rereadAfter is how old what was read of an object may be: labels and
-	// identifiers can be changed by other programs.
-	rereadAfter = time.Minute
-)
+// rereadAfter is how old what was read of an object may be: labels and
+// identifiers can be changed by other programs.
+const rereadAfter = time.Minute
 
 func newCatalogue(t *Token) *catalogue {
 	return &catalogue{token: t, turn: make(chan struct{}, 1), numbers: map[object.ID]uint64{}}
 }
 
-// current returns a listing that is not older than age, of the era of now.
-func (c *catalogue) current(ctx context.Context, age time.Duration) (*listing, error) {
+// current returns a listing of the era of now whose making began at the given
+// time or later. Many that wait for one share it.
+func (c *catalogue) current(ctx context.Context, since time.Time) (*listing, error) {
 	usable := func() *listing {
-		if l := c.now.Load(); l != nil && !l.era.isLost() && time.Since(l.made) <= age {
+		if l := c.now.Load(); l != nil && !l.era.isLost() && !l.made.Before(since) {
 			return l
 		}
 		return nil
@@ -76,7 +72,7 @@ func (c *catalogue) current(ctx context.Context, age time.Duration) (*listing, e
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if l := usable(); l != nil && age > 0 { // somebody was first
+	if l := usable(); l != nil { // somebody was first
 		return l, nil
 	}
 	l, err := run(ctx, c.token, call[*listing]{
@@ -153,7 +149,7 @@ func (c *catalogue) readObject(session, handle uint) (*entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.public, err = publicOf(material); err != nil {
+		if n.public, err = publicOf(t.Merge(material)); err != nil {
 			c.token.log.Warn("an object's public key is not understood", "label", t.Text(object.AttrLabel), "error", err)
 		}
 		if curve, given := material.Get(object.AttrECParams); given {
@@ -264,7 +260,7 @@ func (c *catalogue) object(ctx context.Context, id object.ID) (*entry, *era, err
 			return n, l.era, nil
 		}
 	}
-	l, err := c.current(ctx, fresh)
+	l, err := c.current(ctx, time.Now())
 	if err != nil {
 		return nil, nil, err
 	}

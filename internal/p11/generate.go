@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"slices"
+	"time"
 
 	"moongate/internal/hsm/object"
 )
@@ -36,7 +37,7 @@ func (s *session) Generate(ctx context.Context, _ object.OperationID, m object.M
 	}
 	// The key is there: its name is all that is missing, and no deadline keeps us
 	// from that.
-	l, err := s.token.objects.current(context.WithoutCancel(ctx), 0)
+	l, err := s.token.objects.current(context.WithoutCancel(ctx), time.Now())
 	if err != nil {
 		return pub, priv, err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"errors"
+	"time"
 
 	"moongate/internal/hsm/object"
 )
@@ -31,7 +32,7 @@ func (t *Token) use(ctx context.Context, id object.ID, name string, do func(sess
 		if !stale || again {
 			return out, err
 		}
-		if _, err := t.objects.current(ctx, 0); err != nil {
+		if _, err := t.objects.current(ctx, time.Now()); err != nil {
 			return nil, err
 		}
 	}
