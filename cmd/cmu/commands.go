@@ -21,6 +21,7 @@ type command struct {
 var onPartition = []option{
 	{name: "config", value: "FILE", help: "client configuration; see below"},
 	{name: "partition", value: "LABEL", help: "the partition, where the configuration names none or another"},
+	{name: "member", value: "NAME", help: "that HSM of the configuration alone, and not the group"},
 	{name: "slot", kind: number, value: "0", help: "the configured partition is slot 0, the only one"},
 	{name: "role", value: "co|cu", help: "log in as the Crypto Officer (default) or the Crypto User"},
 	{name: "passwordFile", value: "FILE", help: "file with the password in its first line, mode 0600"},
@@ -32,6 +33,24 @@ var (
 	optJSON   = option{name: "json", kind: flag, help: "print JSON, for scripts"}
 )
 
+var optServerName = option{name: "name", value: "NAME", help: "the HSM's name here: letters, digits, dots, dashes, underscores"}
+
+// optMember is the one member that a command on a group is about.
+var optMember = option{name: "member", kind: list, value: "NAME", help: "the HSM's name in the configuration"}
+
+// optUser is for commands on a group that change nothing.
+var optUser = option{name: "role", value: "co|cu", help: "log in as the Crypto Officer (default) or the Crypto User"}
+
+// optPeers name a partition of another HSM, and who the owner is.
+func optPeers() []option {
+	return []option{
+		{name: "peer", value: "NAME", help: "an HSM of the configuration, which is asked which partition it is"},
+		{name: "identity", value: "HEX", help: "or the other HSM, by what `hsm identity show` prints there,"},
+		{name: "serial", value: "SERIAL", help: "and the other partition's serial number"},
+		{name: "role", value: "co|po", help: "log in as the Crypto Officer (default) or the Partition Security Officer"},
+	}
+}
+
 // optTarget is the role that a command is about; who logs in for it follows.
 var optTarget = option{name: "role", value: "po|co|cu", help: "po, the Partition Security Officer, co, the Crypto Officer, or cu, the Crypto User"}
 
@@ -39,6 +58,17 @@ var optTarget = option{name: "role", value: "po|co|cu", help: "po, the Partition
 func onConnection(list ...option) []option {
 	for _, o := range onPartition {
 		if o.name != "role" {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// onGroup are the options of the commands on a group, which log in as its Crypto
+// Officer.
+func onGroup(list ...option) []option {
+	for _, o := range onConnection() {
+		if o.name != "member" && o.name != "slot" {
 			list = append(list, o)
 		}
 	}
@@ -207,6 +237,80 @@ func commands() []*command {
 			run:     (*tool).partitionDeactivate,
 		},
 		{
+			name:    "partition peer add",
+			summary: "let the partition clone with one of another HSM, which has to list this one too",
+			detail:  "HSMs that the HSM's Security Officer has pinned alone can be named. `cmu ha create` does this by itself.",
+			options: onConnection(optPeers()...),
+			run:     (*tool).peerAdd,
+		},
+		{
+			name:    "partition peer remove",
+			summary: "end the partition's cloning with one of another HSM",
+			options: onConnection(optPeers()...),
+			run:     (*tool).peerRemove,
+		},
+		{
+			name:    "partition peer list",
+			summary: "which partition this is, and with which others it clones",
+			options: onConnection(optJSON),
+			run:     (*tool).peerList,
+		},
+		{
+			name:    "ha create",
+			summary: "make a high-availability group of partitions on several HSMs",
+			detail: "The HSMs have pinned each other and are of one domain; docs/ha-administration.md goes the whole way.\n" +
+				"From then on cmu works on the group. Where the HSMs hold this group already, it is taken over.",
+			options: onGroup(
+				option{name: "label", value: "LABEL", help: "the group's name, at most 31 characters"},
+				option{name: "member", kind: list, value: "NAME,NAME", help: "HSMs of the configuration; otherwise all. It may be given more than once"},
+				option{name: "retry", aliases: []string{"autoRecoveryRetry"}, kind: number, value: "0", help: "Auto Recovery Retry: how often a lost connection is tried before its calls go elsewhere, 0 to 500"},
+				option{name: "noReturn", kind: flag, value: "F", help: "a member that was lost comes back by `cmu ha recover` alone"},
+				optJSON),
+			run: (*tool).haCreate,
+		},
+		{
+			name:    "ha add",
+			summary: "take one more HSM into the group, and bring its partition up",
+			options: onGroup(optMember, optJSON),
+			run:     (*tool).haAdd,
+		},
+		{
+			name:    "ha remove",
+			summary: "take a member out of the group; it need not be there",
+			options: onGroup(optMember, option{name: "force", kind: flag, help: "do not ask"}, optJSON),
+			run:     (*tool).haRemove,
+		},
+		{
+			name:    "ha delete",
+			summary: "end the group; every member keeps its keys",
+			options: onGroup(option{name: "force", kind: flag, help: "do not ask"}),
+			run:     (*tool).haDelete,
+		},
+		{
+			name:    "ha list",
+			summary: "the group and its members, as their record has them",
+			options: onGroup(optUser, optJSON),
+			run:     (*tool).haList,
+		},
+		{
+			name:    "ha status",
+			summary: "how each member stands, and what to do about it",
+			options: onGroup(optUser, optJSON),
+			run:     (*tool).haStatus,
+		},
+		{
+			name: "ha synchronize", aliases: []string{"ha sync"},
+			summary: "bring every member that is there to the same objects",
+			options: onGroup(optJSON),
+			run:     (*tool).haSynchronize,
+		},
+		{
+			name:    "ha recover",
+			summary: "try members that are away at once, and synchronize",
+			options: onGroup(optJSON),
+			run:     (*tool).haRecover,
+		},
+		{
 			name:    "role init",
 			summary: "make the Crypto Officer (as Partition Security Officer) or the Crypto User (as Crypto Officer)",
 			options: onConnection(optTarget),
@@ -288,10 +392,12 @@ func commands() []*command {
 		},
 		{
 			name:    "server add",
-			summary: "pin the HSM's certificate and note its address",
-			detail:  "From then on only a server with this very certificate is the HSM.",
+			summary: "pin an HSM's certificate and note its address",
+			detail: "From then on only a server with this very certificate is the HSM. Without -name it is the first HSM,\n" +
+				"or the only one; further ones need a name.",
 			options: []option{
 				optConfig,
+				optServerName,
 				{name: "address", value: "HOST[:PORT]", help: "the HSM; port 1792 where none is given"},
 				{name: "certificate", value: "FILE", help: "its server.pem"},
 				{name: "partition", value: "LABEL", help: "the partition to use; not needed if one alone is assigned"},
@@ -299,6 +405,18 @@ func commands() []*command {
 				optJSON,
 			},
 			run: (*tool).serverAdd,
+		},
+		{
+			name:    "server list",
+			summary: "list the HSMs that are noted",
+			options: []option{optConfig, optJSON},
+			run:     (*tool).serverList,
+		},
+		{
+			name:    "server remove",
+			summary: "forget an HSM that is no member of a group",
+			options: []option{optConfig, optServerName},
+			run:     (*tool).serverRemove,
 		},
 		{
 			name:    "verify",

@@ -54,12 +54,17 @@ func (t *tool) confirm(inv inventory, e *entry) error {
 			t.con.errorf("Nothing will sign any more for: %s.\n", p.words())
 		}
 	}
-	answer, err := t.con.ask(promptProceed)
+	return t.proceed("delete the object")
+}
+
+// proceed asks for the word that lets something happen.
+func (t *tool) proceed(purpose string) error {
+	answer, err := t.con.ask(fmt.Sprintf(promptProceed, purpose))
 	if err != nil {
 		return &fixError{err, "answer proceed, or give -force"}
 	}
 	if answer != "proceed" {
-		return errors.New("not confirmed; nothing was deleted")
+		return errors.New("not confirmed; nothing was changed")
 	}
 	return nil
 }

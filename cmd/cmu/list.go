@@ -63,7 +63,7 @@ func (t *tool) list(ctx context.Context, o options) error {
 		t.con.printf("handle=%d\tlabel=%s\n", e.handle, shown(e.label()))
 	}
 	if len(inv) == 0 {
-		t.con.note("no such objects in partition %q", s.Status().Partition.Label)
+		t.con.note("no such objects in %s", s.where)
 	}
 	return nil
 }

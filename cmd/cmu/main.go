@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"moongate/client"
+	"moongate/client/ha"
 )
 
 var version = "unknown" // set by the linker
@@ -114,7 +115,7 @@ func (t *tool) help(words []string) int {
 
 // fail prints the error and returns its exit code.
 func (t *tool) fail(who string, err error) int {
-	if errors.Is(err, errNotVerified) {
+	if errors.Is(err, errNotVerified) || errors.Is(err, errNotWhole) {
 		return exitFailed
 	}
 	t.con.failure(who, err)
@@ -124,6 +125,14 @@ func (t *tool) fail(who string, err error) int {
 func exitCode(err error) int {
 	if _, is := errors.AsType[*usageError](err); is {
 		return exitUsage
+	}
+	// What is done on some members of a group only is not made better by trying
+	// it again.
+	if _, is := errors.AsType[*ha.PartialError](err); is {
+		return exitFailed
+	}
+	if _, is := errors.AsType[*ha.PendingError](err); is {
+		return exitFailed
 	}
 	if e, is := errors.AsType[*client.Error](err); is && e.Stage == client.StageLogin {
 		return exitLogin

@@ -13,6 +13,7 @@ type kind int
 const (
 	text   kind = iota
 	number      // a whole number from 0
+	list        // words; it may be given more than once, and each may have commas
 	flag        // T or F, 1 or 0, true or false; alone it is T
 )
 
@@ -35,6 +36,14 @@ func (o options) has(name string) bool {
 }
 
 func (o options) text(name string) string { return o[name] }
+
+// words returns the words of a list, none where it was not given.
+func (o options) words(name string) []string {
+	if !o.has(name) {
+		return nil
+	}
+	return strings.Split(o[name], ",")
+}
 
 // flag returns a flag's value, or fallback where it was not given.
 func (o options) flag(name string, fallback bool) bool {
@@ -72,7 +81,8 @@ func (c *command) parse(args []string) (options, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.has(opt.name) {
+		before, again := o[opt.name]
+		if again && opt.kind != list {
 			return nil, &usageError{fmt.Sprintf("-%s is given twice", opt.name)}
 		}
 		if !inline && len(args) > 0 && opt.takes(args[0]) {
@@ -80,6 +90,9 @@ func (c *command) parse(args []string) (options, error) {
 		}
 		if o[opt.name], err = opt.check(value, inline); err != nil {
 			return nil, err
+		}
+		if again {
+			o[opt.name] = before + "," + o[opt.name]
 		}
 	}
 	return o, nil

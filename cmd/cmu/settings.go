@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/BurntSushi/toml"
 
@@ -16,15 +18,72 @@ import (
 // settings is the client configuration file while it is being made, when parts
 // of it may be missing still; client.LoadConfig reads the whole one.
 type settings struct {
-	Partition    string         `toml:"partition,omitempty"`
-	PasswordFile string         `toml:"password-file,omitempty"`
-	Server       serverSettings `toml:"server"`
-	Client       clientSettings `toml:"client"`
+	Partition    string            `toml:"partition,omitempty"`
+	PasswordFile string            `toml:"password-file,omitempty"`
+	Checkpoint   string            `toml:"audit-checkpoint,omitempty"`
+	Server       serverSettings    `toml:"server"`
+	Client       clientSettings    `toml:"client"`
+	Servers      []furtherSettings `toml:"servers,omitempty"`
+	HA           *haSettings       `toml:"ha,omitempty"`
 }
 
 type serverSettings struct {
+	Name        string `toml:"name,omitempty"`
 	Address     string `toml:"address"`
 	Certificate string `toml:"certificate"`
+}
+
+// furtherSettings are those of an HSM beside the first one, which has its
+// partition, password file and checkpoint at the top of the file.
+type furtherSettings struct {
+	serverSettings
+	Partition    string `toml:"partition,omitempty"`
+	PasswordFile string `toml:"password-file,omitempty"`
+	Checkpoint   string `toml:"audit-checkpoint,omitempty"`
+}
+
+// haSettings are those of the group that the HSMs are; ha.Config says what they
+// mean.
+type haSettings struct {
+	Label     string   `toml:"label"`
+	Members   []string `toml:"members"`
+	Retry     int      `toml:"retry"`
+	NoReturn  bool     `toml:"no-return,omitempty"`
+	Hedge     string   `toml:"hedge,omitempty"`
+	Probe     string   `toml:"probe,omitempty"`
+	StateFile string   `toml:"state-file,omitempty"`
+}
+
+// firstServer is the name of the first HSM where the file names none.
+const firstServer = "server"
+
+// names are those of the HSMs, in the order of the file.
+func (s *settings) names() []string {
+	if (s.Server == serverSettings{}) {
+		return nil
+	}
+	list := []string{cmp.Or(s.Server.Name, firstServer)}
+	for _, f := range s.Servers {
+		list = append(list, f.Name)
+	}
+	return list
+}
+
+// server finds an HSM by its name; nil where the file has none of it.
+func (s *settings) server(name string) *serverSettings {
+	i := slices.Index(s.names(), name)
+	switch {
+	case i < 0:
+		return nil
+	case i == 0:
+		return &s.Server
+	}
+	return &s.Servers[i-1].serverSettings
+}
+
+// isMember reports whether an HSM is one of the group.
+func (s *settings) isMember(name string) bool {
+	return s.HA != nil && slices.Contains(s.HA.Members, name)
 }
 
 type clientSettings struct {

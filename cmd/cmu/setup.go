@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -181,98 +180,6 @@ func isWord(s string) bool {
 	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r))
 	})
-}
-
-// serverAdded is what `cmu server add` noted.
-type serverAdded struct {
-	Config      string `json:"config"`
-	Address     string `json:"address"`
-	Certificate string `json:"certificate"`
-	Fingerprint string `json:"fingerprint"`
-	Partition   string `json:"partition,omitempty"`
-}
-
-func (t *tool) serverAdd(_ context.Context, o options) error {
-	path, s, err := t.settings(o)
-	if err != nil {
-		return err
-	}
-	address, source := o.text("address"), o.text("certificate")
-	if address == "" {
-		if address, err = t.con.ask(promptServer); err != nil {
-			return &fixError{err, "give -address="}
-		}
-	}
-	if !isAddress(address) {
-		return &usageError{fmt.Sprintf("-address=%s; expected a host name or an IP address, with :PORT where it is not %s", address, client.DefaultPort)}
-	}
-	if (s.Server != serverSettings{}) && s.Server.Address != address && !o.flag("force", false) {
-		return &fixError{fmt.Errorf("%s names the HSM %s already", path, s.Server.Address), "replace it with -force, or keep another configuration with -config="}
-	}
-	if source == "" {
-		if source, err = t.con.ask(promptServerPE); err != nil {
-			return &fixError{err, "give -certificate="}
-		}
-	}
-	list, err := client.LoadCertificates(source)
-	if err != nil {
-		return &fixError{fmt.Errorf("reading the HSM's certificate: %w", err), "copy server.pem from the HSM and name it with -certificate="}
-	}
-	if len(list) != 1 {
-		return fmt.Errorf("reading the HSM's certificate: %s holds %d certificates, expected the HSM's alone", source, len(list))
-	}
-	data, err := os.ReadFile(source)
-	if err != nil {
-		return fmt.Errorf("reading the HSM's certificate: %w", err)
-	}
-	added := serverAdded{Config: path, Address: address, Fingerprint: client.Fingerprint(list[0].Raw)}
-	if s.Server.Certificate == "" {
-		s.Server.Certificate = fileName(hostOf(address)) + "-server.pem"
-	}
-	s.Server.Address = address
-	if o.has("partition") {
-		s.Partition = o.text("partition")
-	}
-	added.Partition = s.Partition
-	added.Certificate = s.Server.Certificate
-	if !filepath.IsAbs(added.Certificate) {
-		added.Certificate = filepath.Join(filepath.Dir(path), added.Certificate)
-	}
-	if err := mayPin(added, o); err != nil {
-		return err
-	}
-	if err := makeConfigDir(path); err != nil {
-		return err
-	}
-	if err := durable.WriteFile(added.Certificate, data, 0o644); err != nil {
-		return fmt.Errorf("writing the HSM's certificate: %w", err)
-	}
-	if err := s.write(path); err != nil {
-		return err
-	}
-	if o.flag("json", false) {
-		return t.con.printJSON(added)
-	}
-	t.con.printf("HSM %s pinned in %s.\n  SHA-256: %s\nCompare it with what `ntls show` prints on the HSM.\n", address, path, added.Fingerprint)
-	return nil
-}
-
-// mayPin refuses to replace a pinned certificate by another one unasked: that
-// is what somebody in between would want.
-func mayPin(added serverAdded, o options) error {
-	if o.flag("force", false) {
-		return nil
-	}
-	list, err := client.LoadCertificates(added.Certificate)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	} else if err == nil && len(list) == 1 && client.Fingerprint(list[0].Raw) == added.Fingerprint {
-		return nil
-	}
-	return &fixError{
-		fmt.Errorf("%s is another certificate than the one given, SHA-256 %s", added.Certificate, added.Fingerprint),
-		"compare with `ntls show` on the HSM; if the HSM got a new certificate, add -force",
-	}
 }
 
 // hostOf is an address without its port.

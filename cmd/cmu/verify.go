@@ -9,6 +9,7 @@ import (
 
 // step is one line of `cmu verify`.
 type step struct {
+	Member string `json:"member,omitempty"` // of a group
 	Stage  string `json:"stage"`
 	State  string `json:"state"` // ok, FAIL, or - where it was not reached
 	Detail string `json:"detail,omitempty"`
@@ -43,7 +44,12 @@ func (t *tool) verify(ctx context.Context, o options) error {
 			return err
 		}
 	} else {
+		member := ""
 		for _, s := range steps {
+			if s.Member != member {
+				member = s.Member
+				t.con.printf("member %s\n", member)
+			}
 			t.con.printf("%-14s %-4s  %s\n", s.Stage, s.State, printable(s.Detail))
 			if s.Fix != "" {
 				t.con.printf("%-14s %-4s  what to do: %s\n", "", "", s.Fix)
@@ -56,43 +62,53 @@ func (t *tool) verify(ctx context.Context, o options) error {
 	return nil
 }
 
-// walk takes the steps, from the configuration to the login. The error is that
-// of a command line that cannot be obeyed.
+// walk takes the steps, from the configuration to the login, with each member of
+// a group. The error is that of a command line that cannot be obeyed.
 func (t *tool) walk(ctx context.Context, o options) ([]step, error) {
-	path, err := t.configPath(o)
+	role, err := roleOf(o.text("role"))
 	if err != nil {
-		return nil, err
-	}
-	config, err := t.clientConfig(o)
-	if exitCode(err) == exitUsage && err != nil {
 		return nil, err
 	}
 	if !o.flag("login", true) {
-		config.Role = client.RoleNone
+		role = client.RoleNone
 	}
-	var results []client.StageResult
-	if err == nil {
-		results, err = client.Verify(ctx, config)
+	found, err := t.targets(o, role)
+	if exitCode(err) == exitUsage && err != nil {
+		return nil, err
 	}
+	steps := []step{{Stage: "configuration", State: stateOK, Detail: found.path}}
 	if err != nil {
-		what, fix := explain(err)
-		steps := []step{{Stage: "configuration", State: stateFail, Detail: what, Fix: fix}}
-		for _, stage := range []client.Stage{client.StageName, client.StageTCP, client.StageTLS, client.StageRegistered, client.StageAssigned, client.StageLogin} {
-			steps = append(steps, step{Stage: string(stage), State: stateSkipped})
-		}
-		return steps, nil
+		return notConfigured(err), nil
 	}
-	steps := []step{{Stage: "configuration", State: stateOK, Detail: path}}
-	for _, r := range results {
-		s := step{Stage: string(r.Stage), State: stateOK, Detail: r.Detail}
-		switch {
-		case r.Skipped:
-			s.State = stateSkipped
-		case !r.OK:
-			s.State, s.Detail = stateFail, r.Err.Error()
-			s.Fix = fixFor(&client.Error{Stage: r.Stage, Err: r.Err, Fix: r.Fix})
+	for _, m := range found.members {
+		results, err := client.Verify(ctx, m.Config)
+		if err != nil {
+			return notConfigured(err), nil
 		}
-		steps = append(steps, s)
+		for _, r := range results {
+			s := step{Stage: string(r.Stage), State: stateOK, Detail: r.Detail}
+			if found.group != nil {
+				s.Member = m.Name
+			}
+			switch {
+			case r.Skipped:
+				s.State = stateSkipped
+			case !r.OK:
+				s.State, s.Detail = stateFail, r.Err.Error()
+				s.Fix = fixFor(&client.Error{Stage: r.Stage, Err: r.Err, Fix: r.Fix})
+			}
+			steps = append(steps, s)
+		}
 	}
 	return steps, nil
+}
+
+// notConfigured are the steps where the first one fails.
+func notConfigured(err error) []step {
+	what, fix := explain(err)
+	steps := []step{{Stage: "configuration", State: stateFail, Detail: what, Fix: fix}}
+	for _, stage := range []client.Stage{client.StageName, client.StageTCP, client.StageTLS, client.StageRegistered, client.StageAssigned, client.StageLogin} {
+		steps = append(steps, step{Stage: string(stage), State: stateSkipped})
+	}
+	return steps
 }

@@ -125,7 +125,7 @@ func printable(s string) string {
 const (
 	promptPassword = "Please enter password for token in slot 0 : "
 	promptFile     = "Please enter the name of the output file: "
-	promptProceed  = "Type 'proceed' to delete the object, or 'quit' to quit now.\n> "
+	promptProceed  = "Type 'proceed' to %s, or 'quit' to quit now.\n> "
 	promptAddress  = "Please enter the IP address or host name that the HSM sees this host come from: "
 	promptServer   = "Please enter the HSM's address: "
 	promptServerPE = "Please enter the file with the HSM's certificate (server.pem): "

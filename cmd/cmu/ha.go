@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"moongate/client"
+	"moongate/client/ha"
+)
+
+// settle is how long a command waits for members that are still connecting or
+// being brought up; then it goes on without them, and says so.
+const settle = 3 * time.Second
+
+// openGroup opens the group and waits until it can be used.
+func (t *tool) openGroup(ctx context.Context, found targets) (*ha.Group, error) {
+	g, err := ha.Open(*found.group)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Ready(ctx); err != nil {
+		g.Close()
+		return nil, err
+	}
+	t.settled(ctx, g)
+	return g, nil
+}
+
+// waitSettled waits until it is known of every member how it stands.
+func (t *tool) waitSettled(ctx context.Context, g *ha.Group) {
+	unsettled := func(m ha.MemberStatus) bool {
+		return m.State == ha.Connecting || m.State == ha.Suspect || m.State == ha.Behind && m.Behind < 0
+	}
+	for end := time.Now().Add(settle); time.Now().Before(end) && slices.ContainsFunc(g.Members(), unsettled); {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// settled is waitSettled, and notes which members are not live: what is changed
+// now reaches them later.
+func (t *tool) settled(ctx context.Context, g *ha.Group) {
+	t.waitSettled(ctx, g)
+	for _, m := range g.Members() {
+		if m.State != ha.Live {
+			t.con.note("member %s is %s%s", m.Name, m.State, after(": ", printable(m.Reason)))
+		}
+	}
+}
+
+// after writes text with something in front of it, or nothing.
+func after(before, text string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text
+}
+
+// group opens the group that the configuration has.
+func (t *tool) group(ctx context.Context, o options) (*ha.Group, targets, error) {
+	role, err := roleOf(o.text("role"))
+	if err != nil {
+		return nil, targets{}, err
+	}
+	found, err := t.grouped(o, role)
+	if err != nil {
+		return nil, targets{}, err
+	}
+	g, err := t.openGroup(ctx, found)
+	return g, found, err
+}
+
+// grouped is targets where there has to be a group.
+func (t *tool) grouped(o options, role client.Role) (targets, error) {
+	found, err := t.targets(o, role)
+	if err == nil && found.group == nil {
+		err = &fixError{fmt.Errorf("%s has no HA group", found.path), "make one with `cmu ha create -label=LABEL`"}
+	}
+	return found, err
+}
+
+// progress shows how far a synchronization is, at a terminal on one line.
+func (t *tool) progress() func(ha.Progress) {
+	var shownAt time.Time
+	return func(p ha.Progress) {
+		done := p.Done == p.Total
+		if !done && time.Since(shownAt) < time.Second {
+			return
+		}
+		shownAt = time.Now()
+		t.con.note("%s to %s: %d of %d objects", p.From, p.To, p.Done, p.Total)
+	}
+}
+
+// haMade is what the commands that change a group say with -json.
+type haMade struct {
+	Label   string   `json:"label"`
+	Serial  string   `json:"serial"`
+	Epoch   uint64   `json:"epoch"`
+	Members []string `json:"members"`
+	Config  string   `json:"config"`
+}
+
+func (t *tool) sayGroup(o options, g *ha.Group, path string) error {
+	r := g.Record()
+	made := haMade{Label: r.Label, Serial: r.Serial, Epoch: r.Epoch, Members: []string{}, Config: path}
+	for _, m := range r.Members {
+		made.Members = append(made.Members, m.Name)
+	}
+	if o.flag("json", false) {
+		return t.con.printJSON(made)
+	}
+	t.con.printf("Group %s, serial number %s, epoch %d: %s\n", shown(made.Label), made.Serial, made.Epoch, shown(strings.Join(made.Members, ", ")))
+	return nil
+}
+
+func (t *tool) haCreate(ctx context.Context, o options) error {
+	path, s, err := t.settings(o)
+	if err != nil {
+		return err
+	}
+	if s.HA != nil {
+		return &fixError{fmt.Errorf("%s has the group %s already", path, s.HA.Label), "see it with `cmu ha status`; `cmu ha add` makes it larger, `cmu ha delete` ends it"}
+	}
+	if err := checkSettings(path); err != nil {
+		return err
+	}
+	if o.text("label") == "" {
+		return &usageError{"-label is missing; it is the group's name"}
+	}
+	names := o.words("member")
+	if names == nil {
+		names = s.names()
+	}
+	members, err := t.named(path, names)
+	if err != nil {
+		return err
+	}
+	if len(members) < 2 {
+		return &fixError{fmt.Errorf("%s names %d HSM, and a group needs two", path, len(members)), "note further ones with `cmu server add -name=NAME -address=HSM -certificate=server.pem`"}
+	}
+	t.fill(members, o, client.RoleCryptoOfficer)
+	retry := o.number("retry", 0)
+	if retry > ha.MaxRetry {
+		return &usageError{fmt.Sprintf("-retry=%d; expected 0 to %d", retry, ha.MaxRetry)}
+	}
+	s.HA = &haSettings{Label: o.text("label"), Members: names, Retry: int(retry), NoReturn: o.flag("noReturn", false)}
+	g, err := ha.Create(ctx, ha.Config{Label: s.HA.Label, Members: members, Retry: s.HA.Retry, NoReturn: s.HA.NoReturn, StateFile: strings.TrimSuffix(path, ".toml") + ".ha.json"}, t.progress())
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	// The record is on the HSMs; should the file not be written, the same command
+	// finds the group there.
+	if err := s.write(path); err != nil {
+		return err
+	}
+	return t.sayGroup(o, g, path)
+}
+
+func (t *tool) haAdd(ctx context.Context, o options) error {
+	path, s, err := t.settings(o)
+	if err != nil {
+		return err
+	}
+	name, err := oneMember(o)
+	if err != nil {
+		return err
+	}
+	o = without(o, "member")
+	members, err := t.named(path, []string{name})
+	if err != nil {
+		return err
+	}
+	g, found, err := t.group(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	t.fill(members, o, client.RoleCryptoOfficer)
+	if password := found.members[0].Password; members[0].Password == nil || !o.has("password") && !o.has("passwordFile") {
+		members[0].Password = password // asked for once
+	}
+	if err := g.Add(ctx, members[0], t.progress()); err != nil {
+		return err
+	}
+	if !slices.Contains(s.HA.Members, name) {
+		s.HA.Members = append(s.HA.Members, name)
+		if err := s.write(path); err != nil {
+			return err
+		}
+	}
+	return t.sayGroup(o, g, path)
+}
+
+func oneMember(o options) (string, error) {
+	if names := o.words("member"); len(names) == 1 {
+		return names[0], nil
+	}
+	return "", &usageError{"-member names the one HSM that this is about"}
+}
+
+// without are the options but for one, which means something else to what they
+// are handed to.
+func without(o options, name string) options {
+	rest := options{}
+	for key, value := range o {
+		if key != name {
+			rest[key] = value
+		}
+	}
+	return rest
+}
+
+func (t *tool) haRemove(ctx context.Context, o options) error {
+	path, s, err := t.settings(o)
+	if err != nil {
+		return err
+	}
+	name, err := oneMember(o)
+	if err != nil {
+		return err
+	}
+	o = without(o, "member")
+	g, _, err := t.group(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	if !o.flag("force", false) {
+		t.con.errorf("CAUTION: Are you sure you wish to take %s out of the group %s? Its keys stay in it, and are changed with the others' no more.\n", shown(name), shown(s.HA.Label))
+		if err := t.proceed("take the member out"); err != nil {
+			return err
+		}
+	}
+	if err := g.Remove(ctx, name); err != nil {
+		return err
+	}
+	s.HA.Members = slices.DeleteFunc(s.HA.Members, func(m string) bool { return m == name })
+	if err := s.write(path); err != nil {
+		return err
+	}
+	return t.sayGroup(o, g, path)
+}
+
+func (t *tool) haDelete(ctx context.Context, o options) error {
+	path, s, err := t.settings(o)
+	if err != nil {
+		return err
+	}
+	g, _, err := t.group(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	if !o.flag("force", false) {
+		t.con.errorf("CAUTION: Are you sure you wish to end the group %s? Its members keep their keys, and are no longer kept alike.\n", shown(s.HA.Label))
+		if err := t.proceed("end the group"); err != nil {
+			return err
+		}
+	}
+	if err := g.Dissolve(ctx); err != nil {
+		return err
+	}
+	label := s.HA.Label
+	s.HA = nil
+	if err := s.write(path); err != nil {
+		return err
+	}
+	t.con.printf("The group %s is ended; every member keeps its keys\n", shown(label))
+	return nil
+}
