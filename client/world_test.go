@@ -29,6 +29,7 @@ type token struct {
 	address     string
 	certificate tls.Certificate // the HSM's
 	options     server.Options
+	wrap        func(server.Session) server.Session // what clients get instead of a session; set before it runs
 
 	mu       sync.Mutex
 	password string                  // guarded by mu
@@ -195,6 +196,9 @@ func (c tokenClient) OpenSession(_ context.Context, partition string) (server.Se
 	defer c.k.mu.Unlock()
 	s := &tokenSession{k: c.k}
 	c.k.sessions = append(c.k.sessions, s)
+	if c.k.wrap != nil {
+		return c.k.wrap(s), nil
+	}
 	return s, nil
 }
 
