@@ -168,14 +168,19 @@ type Partition struct {
 // NewPartition makes a partition and its two roles.
 func (h *HSM) NewPartition(ctx context.Context, label string) (*Partition, error) {
 	p := &Partition{Label: label, CryptoOfficer: rand.Text(), CryptoUser: rand.Text()}
+	return p, h.AddPartition(ctx, p)
+}
+
+// AddPartition makes a partition with a label and passwords that are given.
+func (h *HSM) AddPartition(ctx context.Context, p *Partition) error {
 	_, err := h.Shell(ctx,
-		"partition create -partition "+label,
-		"role init -partition "+label+" -role co", p.CryptoOfficer, p.CryptoOfficer,
-		"role init -partition "+label+" -role cu", p.CryptoOfficer, p.CryptoUser, p.CryptoUser)
+		"partition create -partition "+p.Label,
+		"role init -partition "+p.Label+" -role co", p.CryptoOfficer, p.CryptoOfficer,
+		"role init -partition "+p.Label+" -role cu", p.CryptoOfficer, p.CryptoUser, p.CryptoUser)
 	if err != nil {
-		return nil, fmt.Errorf("making partition %s: %w", label, err)
+		return fmt.Errorf("making partition %s: %w", p.Label, err)
 	}
-	return p, nil
+	return nil
 }
 
 // Registered is a client that an HSM admits to one partition.

@@ -182,6 +182,15 @@ func (l *processLog) text() string {
 	return string(l.kept)
 }
 
+// runIn runs a program to its end in a directory. It returns what the program
+// printed on both streams.
+func runIn(ctx context.Context, dir string, env []string, input, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir, cmd.Env, cmd.Stdin = dir, append(os.Environ(), env...), strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // run runs a program to its end with the given standard input. It returns
 // standard output; the error has both streams.
 func run(ctx context.Context, input, program string, args ...string) (string, error) {
