@@ -68,7 +68,7 @@ func reach(ctx context.Context, config *Config, passed func(Stage, string)) (net
 		passed(StageName, path)
 		raw, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		if err != nil {
-			return nil, stageError(StageTCP, err)
+			return nil, &Error{Stage: StageTCP, Err: err, Fix: "check that the program runs that serves this socket (moongate-p11), and that it runs as this user"}
 		}
 		passed(StageTCP, "the socket "+path)
 		return raw, nil

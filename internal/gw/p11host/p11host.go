@@ -83,9 +83,11 @@ type Status struct {
 	Restarts int // how often it was started again
 	// Since is when State last changed.
 	Since time.Time
-	// Cause is why State is not Running, or else why the process ended last; Fix
-	// what to do about it. Both may be empty.
+	// Cause is why State is not Running, Fix what to do about it. Both may be
+	// empty.
 	Cause, Fix string
+	// Ended is why the process ended last by itself; empty where it never did.
+	Ended string
 	// Module, Token and Serial are what the helper said that it serves; empty
 	// before that.
 	Module, Token, Serial string

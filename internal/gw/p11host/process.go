@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -229,13 +230,15 @@ func (h *Host) beat(e handover.Event) {
 }
 
 // forward passes what the process prints on to the log, a line each, and keeps
-// the last one.
+// the last one. Of a crash it passes on what it was, and no more: the runtime's
+// trace shows registers, which may hold what is secret.
 type forward struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	part []byte // of a line; guarded by mu
-	line string // the last whole one; guarded by mu
+	mu      sync.Mutex
+	part    []byte // of a line; guarded by mu
+	line    string // the last whole one; guarded by mu
+	crashed bool   // line is of a crash, and nothing after it is passed on; guarded by mu
 }
 
 const maxMessage = 4 << 10 // bytes of a line
@@ -243,17 +246,14 @@ const maxMessage = 4 << 10 // bytes of a line
 func (f *forward) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for rest := b; len(rest) > 0; {
+	for rest := b; len(rest) > 0 && !f.crashed; {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
 		if room := maxMessage - len(f.part); len(line) > room {
 			line = line[:room]
 		}
 		f.part = append(f.part, line...)
 		if whole {
-			if len(f.part) > 0 {
-				f.line = string(f.part)
-				f.log.Info("moongate-p11 says", "line", f.line)
-			}
+			f.say(string(f.part))
 			f.part = f.part[:0]
 		}
 		rest = after
@@ -261,12 +261,27 @@ func (f *forward) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// say passes on a line. mu is held.
+func (f *forward) say(line string) {
+	if line == "" {
+		return
+	}
+	f.line = line
+	for _, crash := range []string{"SIG", "fatal error: ", "panic: ", "runtime: "} {
+		f.crashed = f.crashed || strings.HasPrefix(line, crash)
+	}
+	f.log.Info("moongate-p11 says", "line", line)
+}
+
 // last is what the process said last, as the end of a sentence.
 func (f *forward) last() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.line == "" {
-		return ""
+	switch {
+	case f.crashed:
+		return "; it crashed: " + f.line
+	case f.line != "":
+		return "; it said last: " + f.line
 	}
-	return "; it said last: " + f.line
+	return ""
 }

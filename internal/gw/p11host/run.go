@@ -68,7 +68,7 @@ func (h *Host) rest(ctx context.Context, err error, pause time.Duration) bool {
 	if e.Reason == handover.PINWrong {
 		state, due = Refused, nil
 	}
-	h.set(func(s *Status) { s.State, s.PID, s.Cause, s.Fix = state, 0, e.Cause, e.fix() })
+	h.set(func(s *Status) { s.State, s.PID, s.Cause, s.Fix, s.Ended = state, 0, e.Cause, e.fix(), e.Cause })
 	if due != nil {
 		h.config.Logger.Warn("moongate-p11 ended; it is started again", "cause", e.Cause, "in", pause)
 	} else {
