@@ -46,9 +46,8 @@ func gateway(t *testing.T, port int, change func(*config.Builder)) string {
 		must(t, os.WriteFile(path, content, 0o600))
 	}
 	b := config.NewBuilder()
-	server := config.DevicePath + "/deviceconfig/system/hsm-settings/provider/safenet-network/hsm-server/" + config.EntryStep("away")
-	b.Set(server+"/server-address", "127.0.0.1")
-	b.Set(server+"/port", strconv.Itoa(freePort(t)))
+	b.Set(awayPath+"/server-address", "127.0.0.1")
+	b.Set(awayPath+"/port", strconv.Itoa(freePort(t)))
 	if port > 0 {
 		forward := config.DevicePath + "/deviceconfig/setting/proxy/forward/" + config.EntryStep("proxy")
 		b.Set(forward+"/address", "192.0.2.1") // not of this host
@@ -71,6 +70,9 @@ func gateway(t *testing.T, port int, change func(*config.Builder)) string {
 	must(t, os.WriteFile(files.Config(), text, 0o600))
 	return dir
 }
+
+// awayPath is the HSM server of a gateway.
+var awayPath = config.DevicePath + "/deviceconfig/system/hsm-settings/provider/safenet-network/hsm-server/" + config.EntryStep("away")
 
 const managementPath = config.DevicePath + "/deviceconfig/setting/management"
 
@@ -297,11 +299,14 @@ func TestDegraded(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { taken.Close() })
-	unpinned := gateway(t, freePort(t), nil)
+	unpinned := gateway(t, freePort(t), func(b *config.Builder) {
+		b.Set(awayPath+"/port", portOf(taken)) // somebody listens there
+	})
 	must(t, os.Remove(In(unpinned).ServerCertificate("away")))
 	for name, test := range map[string]struct{ dir, says string }{
 		"a port that is taken":       {gateway(t, taken.Addr().(*net.TCPAddr).Port, nil), "address already in use"},
-		"an HSM that is not pinned":  {unpinned, "copy the HSM's server.pem to"},
+		"an HSM that is not pinned":  {unpinned, "HSM server away (tls): the HSM's certificate is not known; authenticate the HSM"},
+		"an HSM that is away":        {gateway(t, freePort(t), nil), "HSM server away (tcp): nothing listens at 127.0.0.1:"},
 		"a management port is taken": {gateway(t, freePort(t), func(b *config.Builder) { b.Set(managementPath+"/metrics-port", portOf(taken)) }), "metrics listener"},
 	} {
 		t.Run(name, func(t *testing.T) {

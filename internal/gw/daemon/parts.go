@@ -15,6 +15,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
@@ -36,8 +37,9 @@ type parts struct {
 	guard     *admin.Guard
 	logs      *logstore.Store
 	jobs      *jobs.Table
-	hsm       *keys.Switch    // the way to the HSM
-	keys      *certstore.Keys // those there and the software ones
+	hsm       *keys.Switch     // the way to the HSM
+	link      *hsmlink.Manager // what that leads to
+	keys      *certstore.Keys  // those there and the software ones
 	plane     *plane.Plane
 	serial    string
 
@@ -96,18 +98,13 @@ func openParts(opts Options) (p *parts, err error) {
 
 // makePlane makes a data plane without a configuration yet.
 func (p *parts) makePlane() (err error) {
-	l := &linker{p.files, p.vault.Device(), p.opts.Version, p.opts.Logger}
-	l.protect()
+	if err := p.openLink(); err != nil {
+		return err
+	}
 	p.keys = certstore.NewKeys(p.hsm, p.vault)
 	p.plane, err = plane.New(plane.Options{
-		OpenHSM: func(hsm *config.HSM) (keys.Link, error) {
-			c, err := l.open(hsm)
-			if err != nil {
-				return nil, err
-			}
-			return keys.Network(c), nil
-		},
-		HSM: p.hsm, Provider: p.keys, Sink: p.logs, Logger: p.opts.Logger, Registerer: p.figures, Listen: p.opts.Listen,
+		OpenHSM: p.link.Open,
+		HSM:     p.hsm, Provider: p.keys, Sink: p.logs, Logger: p.opts.Logger, Registerer: p.figures, Listen: p.opts.Listen,
 	})
 	if err == nil {
 		p.onClose(p.plane.Close)
@@ -152,7 +149,7 @@ func setAside(files Files, opts Options) error {
 func (p *parts) manager(followers ...mgmt.Follower) (*mgmt.Manager, error) {
 	return mgmt.New(mgmt.Parts{
 		Revisions: p.revisions, Vault: p.vault, Guard: p.guard, Jobs: p.jobs, Logs: p.logs, Plane: p.plane,
-		HSM: p.hsm, Keys: p.keys, Followers: followers, Logger: p.opts.Logger,
+		HSM: p.hsm, Link: p.link, Keys: p.keys, Followers: append(followers, expected{p.link}), Logger: p.opts.Logger,
 		Device: mgmt.Device{Version: p.opts.Version, Serial: p.serial, Started: time.Now()},
 	})
 }

@@ -55,6 +55,7 @@ type module struct {
 	partition client.PartitionStatus // as last answered
 	silent    bool
 	sequence  uint64 // of the partition's last change
+	told      string // the state and the problem of the last event
 
 	// Of the link's run alone.
 	renewed, remembered time.Time

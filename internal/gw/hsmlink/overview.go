@@ -3,6 +3,7 @@ package hsmlink
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"moongate/client/ha"
 	"moongate/internal/gw/config"
@@ -111,23 +112,24 @@ func (l *Link) servedName() string {
 
 // tell tells the administrator that a server's state has changed.
 func (l *Link) tell(mod *module, before, now *ServerStatus) {
-	if before.State == now.State && codeOf(before.Problem) == codeOf(now.Problem) && before.Serving == now.Serving {
+	if before.State != now.State || codeOf(before.Problem) != codeOf(now.Problem) {
+		l.m.figures.changes(mod.name)
+	}
+	if !l.m.isActive(l) || now.Problem == nil && now.State != StateAuthenticated {
+		return // on its way
+	}
+	word := now.State + " " + string(codeOf(now.Problem))
+	up := now.State == StateAuthenticated
+	wasUp := strings.HasPrefix(mod.told, StateAuthenticated)
+	if mod.told == word || up && now.Problem == nil && len(now.Stages) > 0 && now.Stages[at(StageKeys)].Level == Waiting && wasUp {
 		return
 	}
-	l.m.figures.changes(mod.name)
-	if !l.m.isActive(l) {
-		return
-	}
+	mod.told = word
 	e := Event{Object: mod.name}
 	switch {
-	case now.State == StateAuthenticated && now.Problem == nil:
-		if before.State == StateAuthenticated && before.Problem == nil {
-			return // whether it serves is the group's event
-		}
+	case up && now.Problem == nil:
 		e.ID, e.Text = "hsm-server-up", fmt.Sprintf("HSM server %s is authenticated: partition %s, serial number %s, as %s", mod.name, now.Partition, now.Serial, now.Role)
-	case now.Problem == nil:
-		return // on its way
-	case now.State == StateAuthenticated:
+	case up:
 		e.ID, e.Severity = "hsm-server-keys", High
 		e.Text = fmt.Sprintf("HSM server %s (%s): %s", mod.name, StageKeys, now.Problem)
 	default:

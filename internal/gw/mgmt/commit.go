@@ -184,6 +184,7 @@ func (m *Manager) compile(root *config.Node, r *jobs.Report) (*config.Snapshot, 
 	if err != nil {
 		return nil, err
 	}
+	m.warnOfLink(snapshot, r)
 	if err := someSuperuser(snapshot); err != nil {
 		return nil, err
 	}
@@ -194,6 +195,20 @@ func (m *Manager) compile(root *config.Node, r *jobs.Report) (*config.Snapshot, 
 		return nil, err
 	}
 	return snapshot, nil
+}
+
+// warnOfLink warns of what a configuration does to the way to the HSMs.
+func (m *Manager) warnOfLink(next *config.Snapshot, r *jobs.Report) {
+	if m.parts.Link == nil {
+		return
+	}
+	var running *config.HSM
+	if s := m.Snapshot(); s != nil {
+		running = s.HSM
+	}
+	for _, w := range m.parts.Link.Warnings(running, next.HSM) {
+		r.Warning(w)
+	}
 }
 
 func (n *next) apply() {

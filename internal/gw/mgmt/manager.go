@@ -10,6 +10,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/logstore"
@@ -35,7 +36,7 @@ type Prepared interface {
 	Discard()
 }
 
-// Parts are what a Manager manages. All but Followers are needed.
+// Parts are what a Manager manages. All but Followers and Link are needed.
 type Parts struct {
 	Revisions *revision.Store
 	Vault     *vault.Vault
@@ -45,7 +46,9 @@ type Parts struct {
 	Plane     *plane.Plane
 	// HSM is the way to the private keys on the HSM; Keys finds those and the
 	// software ones.
-	HSM       *keys.Switch
+	HSM *keys.Switch
+	// Link is what HSM leads to: servers, their certificates, logins, groups.
+	Link      *hsmlink.Manager
 	Keys      *certstore.Keys
 	Followers []Follower
 	Device    Device
