@@ -11,7 +11,7 @@ import (
 type members []*world
 
 // newMembers makes n of them. The first one's domain is handed to the others.
-func newMembers(t *testing.T, n int) members {
+func newMembers(t testing.TB, n int) members {
 	t.Helper()
 	m := make(members, n)
 	for i := range m {

@@ -34,7 +34,7 @@ var (
 // "c", that it is assigned to.
 type world struct {
 	*HSM
-	t           *testing.T
+	t           testing.TB
 	dir         string
 	store       *store.Store
 	log         *audit.Log
@@ -59,7 +59,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := newEmptyWorld(t)
 	w.fill()
@@ -67,7 +67,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // newEmptyWorld is a world without its partition and client.
-func newEmptyWorld(t *testing.T) *world {
+func newEmptyWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: time.Now()}}
 	w.openStore()
@@ -179,7 +179,7 @@ func (w *world) lastRecord() audit.Event {
 	return list[len(list)-1]
 }
 
-func newCertificate(t *testing.T) ([]byte, string) {
+func newCertificate(t testing.TB) ([]byte, string) {
 	t.Helper()
 	cert, _, err := client.NewCertificate("c")
 	must(t, err)
@@ -207,21 +207,21 @@ func (w *world) newKey(s *Session) (object.ID, object.ID) {
 	return pub, priv
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func wantCode(t *testing.T, err error, want object.Code) {
+func wantCode(t testing.TB, err error, want object.Code) {
 	t.Helper()
 	if got := object.CodeOf(err); got != want {
 		t.Errorf("got %v (%v), want %v", got, err, want)
 	}
 }
 
-func certificateFor(t *testing.T) []byte {
+func certificateFor(t testing.TB) []byte {
 	t.Helper()
 	cert, _ := newCertificate(t)
 	block, _ := pem.Decode(cert)
