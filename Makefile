@@ -14,9 +14,11 @@ run: build ## HSM and gateway up, real traffic decrypted with an HSM-held key
 test: test-packages check build ## everything that must pass
 	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -race -timeout 14m ./...
 
-build: ## bin/moongate, bin/moongate-hsm, bin/cmu: static, no cgo; the HSM on a frozen cryptographic module
+build: ## bin/moongate, bin/moongate-hsm, bin/cmu: static, no cgo; the HSM on a frozen cryptographic module; bin/moongate-p11 where there is a C compiler
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/moongate ./cmd/cmu
 	CGO_ENABLED=0 GOFIPS140=$(FIPS140) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/moongate-hsm
+	@if scripts/can-cgo; then set -x; CGO_ENABLED=1 $(GO) build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o bin/ ./cmd/moongate-p11; \
+	else rm -f bin/moongate-p11; echo "bin/moongate-p11 is not built, for there is no C compiler (gcc, libc6-dev): needed only for PKCS#11 modules of other makers"; fi
 
 check: ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
