@@ -109,13 +109,13 @@ var layers = map[string][]string{
 	// backup knows files, and no gateway.
 	"internal/gw/backup": {"internal/durable", "internal/passphrase"},
 	// keyfile, login and syslog for their words alone.
-	"internal/gw/mgmt": {"internal/gw/config", "internal/gw/hsmlink", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/keyfile", "internal/login", "internal/syslog"},
+	"internal/gw/mgmt": {"client/ha", "internal/gw/config", "internal/gw/hsmlink", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/keyfile", "internal/login", "internal/syslog"},
 	// config for its nodes and the schema, admin and jobs for words, vault and
 	// revision for those of a change of the master key, and of locks.
-	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
+	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/hsmlink", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
 	"internal/gw/api": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore"},
 	"internal/gw/web": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault", "internal/gw/hsmlink", "internal/gw/flow"},
-	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},
+	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/hsmlink", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},
 
 	"internal/gw/daemon": {"internal/gw/...", "client", "internal/durable", "internal/harden", "internal/httpd", "internal/ownsocket", "internal/selfsign", "internal/sshd", "internal/syslog"},
 
@@ -130,7 +130,7 @@ var layers = map[string][]string{
 	// embedded is `moongate up`: it provisions an HSM and a gateway and
 	// supervises them as two processes; it never opens the HSM's store.
 	// admin for the hash of the first administrator's password.
-	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "internal/gw/admin", "internal/selfsign", "client", "internal/durable"},
+	"internal/embedded": {"internal/gw/config", "internal/gw/daemon", "internal/gw/admin", "internal/selfsign", "client", "client/ha", "internal/durable"},
 
 	// wycheprooftest is for the tests of mech, and of what stands before it.
 	"internal/hsm/mech/wycheprooftest": {"internal/hsm/mech", "internal/hsm/object"},

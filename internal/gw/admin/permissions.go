@@ -35,6 +35,7 @@ const (
 	OpResetCounters Operation = "counter.reset"
 	OpTestKey       Operation = "hsm.test-key"
 	OpFiles         Operation = "file.exchange"
+	OpHSM           Operation = "hsm.administer"
 	OpStopJob       Operation = "job.stop"
 )
 
@@ -82,6 +83,7 @@ var permissions = []Permission{
 	{OpResetCounters, DeviceAdmin, "reset counters"},
 	{OpTestKey, DeviceAdmin, "test keys of the HSM"},
 	{OpFiles, DeviceAdmin, "bring files for commands to take"},
+	{OpHSM, DeviceAdmin, "set up the link to the HSM"},
 	{OpStopJob, DeviceAdmin, "stop jobs"},
 
 	{OpEditAdmins, Superuser, "change administrators"},

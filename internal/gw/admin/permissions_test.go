@@ -11,7 +11,7 @@ func TestPermissions(t *testing.T) {
 		"password.change-own": SuperReader, "api-key.own": SuperReader,
 		"config.edit": DeviceAdmin, "config.load": DeviceAdmin, "config.revert": DeviceAdmin, "config.validate": DeviceAdmin,
 		"config.commit": DeviceAdmin, "config.lock": DeviceAdmin, "certificate.change": DeviceAdmin, "session.clear": DeviceAdmin,
-		"counter.reset": DeviceAdmin, "hsm.test-key": DeviceAdmin, "file.exchange": DeviceAdmin, "job.stop": DeviceAdmin,
+		"counter.reset": DeviceAdmin, "hsm.test-key": DeviceAdmin, "file.exchange": DeviceAdmin, "hsm.administer": DeviceAdmin, "job.stop": DeviceAdmin,
 		"admin.change": Superuser, "admin.password": Superuser, "admin.api-keys": Superuser, "admin.unlock": Superuser,
 		"config.break-lock": Superuser, "master-key.change": Superuser, "certificate.export-key": Superuser, "system.backup": Superuser,
 	}

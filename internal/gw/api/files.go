@@ -24,10 +24,12 @@ func (h *Handler) importFile(ctx context.Context, c mgmt.Caller, req *request) *
 	case "certificate", "private-key", "keypair":
 	case "configuration":
 		return h.importConfiguration(ctx, c, req)
+	case serverCertificate:
+		return h.importServerCertificate(ctx, c, req)
 	case "":
 		return missing("category", "type=import")
 	default:
-		return failure(mgmt.CodeBadParameter, "Parameter \"category\" is %s, expected certificate, private-key, keypair or configuration", shown(category))
+		return failure(mgmt.CodeBadParameter, "Parameter \"category\" is %s, expected certificate, private-key, keypair, configuration or %s", shown(category), serverCertificate)
 	}
 	name := certificateName(req)
 	if name == "" {
@@ -86,11 +88,49 @@ func (h *Handler) exportFile(ctx context.Context, c mgmt.Caller, req *request) *
 		return h.exportCertificate(ctx, c, req)
 	case "configuration":
 		return h.exportConfiguration(ctx, c, req)
+	case clientCertificate:
+		return h.exportClientCertificate(ctx, c, req)
 	case "":
 		return missing("category", "type=export")
 	default:
-		return failure(mgmt.CodeBadParameter, "Parameter \"category\" is %s, expected certificate or configuration", shown(category))
+		return failure(mgmt.CodeBadParameter, "Parameter \"category\" is %s, expected certificate, configuration or %s", shown(category), clientCertificate)
 	}
+}
+
+// Categories of the manual authentication with an HSM server.
+const (
+	serverCertificate = "hsm-server-certificate"
+	clientCertificate = "hsm-client-certificate"
+)
+
+// importServerCertificate pins an HSM server's server.pem.
+func (h *Handler) importServerCertificate(ctx context.Context, c mgmt.Caller, req *request) *answer {
+	server := req.get("server")
+	if server == "" {
+		return missing("server", "importing a "+serverCertificate)
+	}
+	if !req.posted || len(req.file) == 0 {
+		return failure(mgmt.CodeBadParameter, "the part \"file\" is required while importing %s: POST it as multipart/form-data", serverCertificate)
+	}
+	done, err := h.m.HSMImportServerCertificate(ctx, c, server, req.file)
+	if err != nil {
+		return failed(err)
+	}
+	return success(codeNone, ops.T("result", ops.Imported(server, done).Text))
+}
+
+// exportClientCertificate gives the gateway's certificate, in the file that an
+// HSM server expects.
+func (h *Handler) exportClientCertificate(ctx context.Context, c mgmt.Caller, req *request) *answer {
+	server := req.get("server")
+	if server == "" {
+		return missing("server", "exporting a "+clientCertificate)
+	}
+	file, err := h.m.HSMClientCertificate(ctx, c, server)
+	if err != nil {
+		return failed(err)
+	}
+	return &answer{status: "success", file: file.PEM, fileName: file.Name}
 }
 
 func (h *Handler) exportCertificate(ctx context.Context, c mgmt.Caller, req *request) *answer {

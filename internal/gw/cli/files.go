@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/mgmt"
 	"moongate/internal/sshd"
 )
@@ -49,6 +50,9 @@ func (e exchange) List(ctx context.Context) ([]sshd.Info, error) {
 		content, err := e.made(ctx, file)
 		add(file, content, err)
 	}
+	for _, file := range e.clientCertificates(ctx) {
+		add(file.Name, file.PEM, nil)
+	}
 	if e.opts.Manager.BringsFiles(e.caller) {
 		brought, err := e.opts.Manager.Files(ctx, e.caller)
 		if err != nil {
@@ -75,7 +79,29 @@ func (e exchange) made(ctx context.Context, name string) ([]byte, error) {
 		content, _, err := e.opts.Manager.ExportCertificate(ctx, e.caller, mgmt.ExportRequest{Name: certificate, Format: "pem"})
 		return content, err
 	}
+	for _, file := range e.clientCertificates(ctx) {
+		if file.Name == name {
+			return file.PEM, nil
+		}
+	}
 	return nil, fs.ErrNotExist
+}
+
+// clientCertificates are the gateway's own for its HSM servers: one file for
+// each address that those see it come from.
+func (e exchange) clientCertificates(ctx context.Context) []hsmlink.Exported {
+	status, err := e.opts.Manager.HSMStatus(ctx, e.caller)
+	if err != nil {
+		return nil
+	}
+	var list []hsmlink.Exported
+	for i := range status.Servers {
+		file, err := e.opts.Manager.HSMClientCertificate(ctx, e.caller, status.Servers[i].Name)
+		if err == nil && !slices.ContainsFunc(list, func(f hsmlink.Exported) bool { return f.Name == file.Name }) {
+			list = append(list, file)
+		}
+	}
+	return list
 }
 
 func certificateOf(file string) (string, bool) {

@@ -9,6 +9,7 @@ import (
 
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/plane"
 	"moongate/internal/gw/revision"
@@ -102,6 +103,33 @@ func calls(t *testing.T) []call {
 		{"Change", admin.OpEditConfig, func(ctx context.Context, w *world, c Caller) error { return w.Change(ctx, c, edit) }},
 		{"Change of administrators", admin.OpEditAdmins, func(ctx context.Context, w *world, c Caller) error {
 			return w.Change(ctx, c, config.Edit{Op: config.OpDelete, Path: userPath("other")})
+		}},
+		{"HSMStatus", admin.OpReadSystem, func(ctx context.Context, w *world, c Caller) error { return second(w.HSMStatus(ctx, c)) }},
+		{"HSMHostKey", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error { return second(w.HSMHostKey(ctx, c, "s")) }},
+		{"HSMAuthenticate", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error {
+			return w.HSMAuthenticate(ctx, c, "s", hsmlink.AuthenticateRequest{}, nil)
+		}},
+		{"HSMImportServerCertificate", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error {
+			return second(w.HSMImportServerCertificate(ctx, c, "s", []byte("x")))
+		}},
+		{"HSMForgetServerCertificate", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error {
+			return w.HSMForgetServerCertificate(ctx, c, "s", "00")
+		}},
+		{"HSMClientCertificate", admin.OpExportCertificate, func(ctx context.Context, w *world, c Caller) error {
+			return second(w.HSMClientCertificate(ctx, c, "s"))
+		}},
+		{"HSMRenewClientCertificate", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error {
+			return second(w.HSMRenewClientCertificate(ctx, c))
+		}},
+		{"HSMLogin", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error {
+			return second(w.HSMLogin(ctx, c, hsmlink.LoginRequest{Role: hsmlink.CryptoOfficer, Password: []byte("a password of it")}))
+		}},
+		{"HSMLogout", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error { return w.HSMLogout(ctx, c, "") }},
+		{"HSMReset", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error { return w.HSMReset(ctx, c) }},
+		{"HSMCreateGroup", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error { return second(w.HSMCreateGroup(ctx, c, nil)) }},
+		{"HSMSynchronize", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error { return second(w.HSMSynchronize(ctx, c, nil)) }},
+		{"HSMReplaceServers", admin.OpHSM, func(ctx context.Context, w *world, c Caller) error {
+			return second(w.HSMReplaceServers(ctx, c, nil))
 		}},
 		{"PutFile", admin.OpFiles, func(ctx context.Context, w *world, c Caller) error { return w.PutFile(ctx, c, "f", []byte("x")) }},
 		{"File", admin.OpFiles, func(ctx context.Context, w *world, c Caller) error { return second(w.File(ctx, c, "f")) }},

@@ -13,6 +13,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/plane"
@@ -103,17 +104,19 @@ func (w *world) open(followers ...Follower) {
 	must(w.t, err)
 	table, err := jobs.Open(jobs.Options{Path: in("jobs.json"), Logger: logger, Now: w.clock.now})
 	must(w.t, err)
-	p, err := plane.New(plane.Options{Sink: logs, Logger: logger})
+	link, err := hsmlink.New(hsmlink.Options{Dir: filepath.Join(w.dir, "hsm"), Device: v.Device(), Logger: logger, Now: w.clock.now})
+	must(w.t, err)
+	p, err := plane.New(plane.Options{Sink: logs, Logger: logger, OpenHSM: link.Open})
 	must(w.t, err)
 	w.parts = Parts{
-		Revisions: revisions, Vault: v, Guard: guard, Jobs: table, Logs: logs, Plane: p, HSM: p.HSM(), Keys: certstore.NewKeys(p.HSM(), v),
+		Revisions: revisions, Vault: v, Guard: guard, Jobs: table, Logs: logs, Plane: p, HSM: p.HSM(), Link: link, Keys: certstore.NewKeys(p.HSM(), v),
 		Followers: followers, Logger: logger, Now: w.clock.now, Device: Device{Version: "1.2.3", Serial: "0070", Started: w.clock.now()},
 	}
 	w.Manager, err = New(w.parts)
 	must(w.t, err)
 	must(w.t, w.Start(w.t.Context()))
 	w.close = sync.OnceFunc(func() {
-		for _, c := range []func() error{table.Close, p.Close, logs.Close, v.Close} {
+		for _, c := range []func() error{table.Close, p.Close, link.Close, logs.Close, v.Close} {
 			if err := c(); err != nil {
 				w.t.Error(err)
 			}

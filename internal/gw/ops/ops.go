@@ -86,6 +86,7 @@ func Commands() []*Command { return table }
 type Call struct {
 	Command *Command
 	values  map[string][]string // by argument; a flag's is empty
+	named   map[string]bool     // secrets that were named without a value: they are asked for
 }
 
 // Has reports whether an argument was given.
@@ -94,9 +95,11 @@ func (c *Call) Has(name string) bool {
 	return given
 }
 
-// lacks reports whether an argument is required and was not given.
+// lacks reports whether an argument is required, or was named without a value,
+// and was not given.
 func (c *Call) lacks(a Arg) bool {
-	return a.Required && !c.Has(a.Name) && (a.Unless == "" || !c.Has(a.Unless))
+	needed := a.Required && (a.Unless == "" || !c.Has(a.Unless)) || c.named[a.Name]
+	return needed && !c.Has(a.Name)
 }
 
 // Value returns an argument's value, "" when it was not given.

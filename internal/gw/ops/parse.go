@@ -37,7 +37,7 @@ func parse(tokens []Token, exact bool) (*Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := parser{call: &Call{Command: cmd, values: map[string][]string{}}, exact: exact}
+	p := parser{call: &Call{Command: cmd, values: map[string][]string{}, named: map[string]bool{}}, exact: exact}
 	for len(rest) > 0 {
 		if rest, err = p.next(rest); err != nil {
 			return nil, err
@@ -255,6 +255,10 @@ func (p *parser) value(a *Arg, tokens []Token) ([]Token, error) {
 	}
 	if a.Equal && len(tokens) > 0 && tokens[0].is("equal") {
 		tokens = tokens[1:]
+	}
+	if len(tokens) == 0 && a.Kind == Secret && a.Prompt != "" {
+		p.call.named[a.Name] = true
+		return nil, nil
 	}
 	if len(tokens) == 0 {
 		return nil, refusal(mgmt.CodeInvalidCommand, "%s needs a value: %s", joined(p.call.Command, *a), a.expected())

@@ -71,7 +71,7 @@ func TestText(t *testing.T) {
 	for _, test := range []struct{ line, want string }{
 		{"show system info", `(?s)^hostname: \S+\nip-address: \S+\n.*\nsw-version: 11\.1\.0\nmoongate-version: 1\.2\.3\n.*multi-vsys: off\n`},
 		{"show clock", `^\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \S+ \d{4}\n$`},
-		{"show hsm state", `(?s)^state: down\n.*stage: .*cause: `},
+		{"show hsm state", `^state: down\ncause: no HSM is configured`},
 		{"show jobs all", `^Enqueued +Dequeued +ID +PositionInQ +User +Type +Status +Result +Completed\n-+\n$`},
 		{"show session all", `^No Active Sessions\n$`},
 		{"show session info", `(?s)^num-max: \d+\nnum-active: 0\n`},

@@ -13,8 +13,6 @@ func systemCommands() []*Command {
 	return []*Command{
 		{Words: "show clock", Help: "Show the gateway's time", run: showClock},
 		{Words: "show system info", Help: "Show what this gateway is", run: showSystemInfo},
-		{Words: "show hsm state", Help: "Show whether the HSM can be used, and if not, where it fails", run: showHSM},
-		{Words: "show hsm info", Help: "Show whether the HSM can be used, and if not, where it fails", run: showHSM},
 		{Words: "show plugins packages", Help: "Show plugins: there are none", run: showPlugins},
 		{Words: "show high-availability state", Help: "Show whether gateways stand in for each other: they do not yet", run: showHA},
 		{Words: "show high-availability all", Help: "Show whether gateways stand in for each other: they do not yet", run: showHA},
@@ -101,18 +99,6 @@ func or(text, empty string) string {
 		return empty
 	}
 	return text
-}
-
-func showHSM(ctx context.Context, in *invocation) (*Result, error) {
-	s, err := in.m.HSMState(ctx, in.caller)
-	if err != nil {
-		return nil, err
-	}
-	list := []*Element{T("state", hsmState(s.Ready)), T("since", stamp(s.Since))}
-	if !s.Ready {
-		list = append(list, T("stage", s.Stage), T("cause", s.Cause))
-	}
-	return &Result{Elements: []*Element{E("hsm", list...)}, Text: pairs(list...)}, nil
 }
 
 func showPlugins(ctx context.Context, in *invocation) (*Result, error) {

@@ -7,7 +7,7 @@ import (
 
 // table holds the rows of all files, by their words.
 var table = sorted(systemCommands(), jobCommands(), configurationCommands(), logCommands(),
-	sessionCommands(), decryptionCommands(), masterKeyCommands(), administratorCommands(), certificateCommands(), fileCommands())
+	sessionCommands(), decryptionCommands(), masterKeyCommands(), administratorCommands(), certificateCommands(), fileCommands(), hsmCommands(), hsmGroupCommands())
 
 func sorted(lists ...[]*Command) []*Command {
 	all := slices.Concat(lists...)

@@ -14,6 +14,7 @@ import (
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/certstore"
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/mgmt"
@@ -100,17 +101,19 @@ func New(t testing.TB, values ...string) *World {
 	must(err)
 	table, err := jobs.Open(jobs.Options{Path: in("jobs.json"), Logger: logger, Now: clock.now})
 	must(err)
-	p, err := plane.New(plane.Options{Sink: logs, Logger: logger})
+	link, err := hsmlink.New(hsmlink.Options{Dir: filepath.Join(dir, "hsm"), Device: v.Device(), Logger: logger, Now: clock.now})
+	must(err)
+	p, err := plane.New(plane.Options{Sink: logs, Logger: logger, OpenHSM: link.Open})
 	must(err)
 	m, err := mgmt.New(mgmt.Parts{
 		Revisions: revisions, Vault: v, Guard: guard, Jobs: table, Logs: logs, Plane: p,
-		HSM: p.HSM(), Keys: certstore.NewKeys(p.HSM(), v), Logger: logger, Now: clock.now,
+		HSM: p.HSM(), Link: link, Keys: certstore.NewKeys(p.HSM(), v), Logger: logger, Now: clock.now,
 		Device: mgmt.Device{Version: "1.2.3", Serial: "007000000001", Started: clock.now()},
 	})
 	must(err)
 	must(m.Start(t.Context()))
 	t.Cleanup(func() {
-		for _, end := range []func() error{table.Close, p.Close, logs.Close, v.Close} {
+		for _, end := range []func() error{table.Close, p.Close, link.Close, logs.Close, v.Close} {
 			if err := end(); err != nil {
 				t.Error(err)
 			}
