@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -70,6 +71,34 @@ func (f *Forwarder) Close() error {
 	f.cancel()
 	f.copies.Wait()
 	return err
+}
+
+// forwarders are the ways from a host to some addresses. A nil host's are the
+// addresses themselves.
+type forwarders struct {
+	from *Host
+	list []*Forwarder
+	err  error // of the first that could not be made
+}
+
+// to is the way to an address.
+func (f *forwarders) to(address string) string {
+	if f.from == nil {
+		return address
+	}
+	forwarder, err := NewForwarder(f.from, address)
+	if err != nil {
+		f.err = cmp.Or(f.err, err)
+		return address
+	}
+	f.list = append(f.list, forwarder)
+	return forwarder.Address
+}
+
+func (f *forwarders) close() {
+	for _, forwarder := range f.list {
+		forwarder.Close()
+	}
 }
 
 // Forward is NewForwarder, and ends with the test.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"moongate/client"
+	"moongate/client/ha"
 	"moongate/internal/gw/admin"
 	"moongate/internal/gw/config"
 	gateway "moongate/internal/gw/daemon"
@@ -125,11 +126,11 @@ func (g *Gateway) install(link *Registered) error {
 			return err
 		}
 	}
-	for to, from := range map[string]string{
-		g.files.ClientCertificate():           link.Certificate,
-		g.files.ClientKey():                   link.Key,
-		g.files.ServerCertificate(moduleName): link.hsm.ServerCertificate(),
-	} {
+	copies := map[string]string{g.files.ClientCertificate(): link.Certificate, g.files.ClientKey(): link.Key}
+	for name, h := range link.servers() {
+		copies[g.files.ServerCertificate(name)] = h.ServerCertificate()
+	}
+	for to, from := range copies {
 		content, err := os.ReadFile(from)
 		if err != nil {
 			return err
@@ -143,21 +144,47 @@ func (g *Gateway) install(link *Registered) error {
 		os.WriteFile(g.files.Password(), []byte(link.Partition.CryptoOfficer), 0o600))
 }
 
-func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings GatewaySettings) error {
-	settingsOf, err := link.Config(client.RoleCryptoOfficer)
-	if err != nil {
-		return err
-	}
-	if g.Host != nil {
-		f, err := NewForwarder(g.Host, settingsOf.Address)
+// keyMaker is an HSM or a group of them.
+type keyMaker interface {
+	GenerateEC(ctx context.Context, curve elliptic.Curve, public, private client.Template) (client.KeyPair, error)
+	GenerateRSA(ctx context.Context, bits int, public, private client.Template) (client.KeyPair, error)
+	Key(ctx context.Context, id client.ID) (client.Key, error)
+	Close() error
+}
+
+// officer logs in as the Crypto Officer of a registered client's partition: on
+// all members, where that is a group's.
+func (r *Registered) officer(ctx context.Context, ways *forwarders) (keyMaker, error) {
+	if r.group == nil {
+		settings, err := r.Config(client.RoleCryptoOfficer)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer f.Close()
-		settingsOf.Address = f.Address
+		settings.Address = ways.to(settings.Address)
+		return client.Dial(ctx, settings)
 	}
-	c, err := client.Dial(ctx, settingsOf)
+	settings, err := r.group.Config(client.RoleCryptoOfficer, ways.to)
 	if err != nil {
+		return nil, err
+	}
+	group, err := ha.Open(settings)
+	if err != nil {
+		return nil, err
+	}
+	if err := group.ReadyAll(ctx); err != nil {
+		return nil, errors.Join(err, group.Close())
+	}
+	return group, nil
+}
+
+func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings GatewaySettings) error {
+	ways := &forwarders{from: g.Host}
+	if link.group != nil {
+		ways.from = link.group.Client
+	}
+	defer ways.close()
+	c, err := link.officer(ctx, ways)
+	if err = errors.Join(err, ways.err); err != nil {
 		return err
 	}
 	defer c.Close()
@@ -185,7 +212,7 @@ func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings Gatew
 }
 
 // makeKey makes a key and its certificate: a CA's without hosts.
-func (g *Gateway) makeKey(ctx context.Context, c *client.Client, label string, ec bool, hosts []string) error {
+func (g *Gateway) makeKey(ctx context.Context, c keyMaker, label string, ec bool, hosts []string) error {
 	text := client.TextAttr(client.AttrLabel, label)
 	private := client.NewTemplate(text, client.BoolAttr(client.AttrSign, true))
 	var pair client.KeyPair
@@ -224,13 +251,19 @@ func (g *Gateway) makeKey(ctx context.Context, c *client.Client, label string, e
 
 func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 	b := config.NewBuilder()
-	host, port, err := net.SplitHostPort(link.hsm.Addr)
-	if err != nil {
-		return err
+	network := config.DevicePath + "/deviceconfig/system/hsm-settings/provider/safenet-network"
+	for name, h := range link.servers() {
+		host, port, err := net.SplitHostPort(h.Addr)
+		if err != nil {
+			return err
+		}
+		server := network + "/hsm-server/" + config.EntryStep(name)
+		b.Set(server+"/server-address", host)
+		b.Set(server+"/port", port)
 	}
-	server := config.DevicePath + "/deviceconfig/system/hsm-settings/provider/safenet-network/hsm-server/" + config.EntryStep(moduleName)
-	b.Set(server+"/server-address", host)
-	b.Set(server+"/port", port)
+	if link.group != nil {
+		b.Set(network+"/ha/ha-group-name", groupLabel)
+	}
 
 	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
 	ports, err := freePorts(4 + len(settings.Inbound))

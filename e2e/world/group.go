@@ -27,6 +27,9 @@ type Group struct {
 // groupLabel is the group's name.
 const groupLabel = "world-ha"
 
+// memberName is what a member is called, counted from 0.
+func memberName(i int) string { return fmt.Sprintf("hsm%d", i+1) }
+
 // StartGroup starts an HSM on each host, below dir, which must exist, and makes
 // a group of one partition of each.
 func StartGroup(ctx context.Context, dir string, from *Host, hosts ...*Host) (_ *Group, err error) {
@@ -96,19 +99,32 @@ func (g *Group) register(ctx context.Context) error {
 		if err := h.AddPartition(ctx, g.Partition); err != nil {
 			return err
 		}
-		_, err := h.Shell(ctx,
-			"client register -c app -ip "+g.Client.From()+" -certificate "+filepath.Join(g.Dir, g.Client.From()+".pem"),
-			"client assignPartition -c app -p "+g.Partition.Label)
-		if err != nil {
-			return fmt.Errorf("registering the client: %w", err)
+		app := &Registered{Name: "app", Partition: g.Partition, Certificate: filepath.Join(g.Dir, g.Client.From()+".pem")}
+		if err := h.admit(ctx, app, g.Client); err != nil {
+			return err
 		}
-		out, err := g.CMU(ctx, "server", "add", fmt.Sprintf("-name=hsm%d", i+1), "-address="+h.Addr, "-certificate="+h.ServerCertificate(),
+		out, err := g.CMU(ctx, "server", "add", "-name="+memberName(i), "-address="+h.Addr, "-certificate="+h.ServerCertificate(),
 			"-partition="+g.Partition.Label)
 		if err != nil {
 			return fmt.Errorf("adding HSM %d: %w\n%s", i+1, err, out)
 		}
 	}
 	return nil
+}
+
+// RegisterFrom registers one more client, on a host, with every member.
+func (g *Group) RegisterFrom(ctx context.Context, host *Host, name string) (*Registered, error) {
+	r, err := g.HSMs[0].RegisterFrom(ctx, host, name, g.Partition)
+	if err != nil {
+		return nil, err
+	}
+	r.group = g
+	for _, h := range g.HSMs[1:] {
+		if err := h.admit(ctx, r, host); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // CMU runs cmu as the group's client; what it asks for is the Crypto Officer's
@@ -173,7 +189,7 @@ func (g *Group) Close() error {
 func (g *Group) Log() string {
 	var b strings.Builder
 	for i, h := range g.HSMs {
-		fmt.Fprintf(&b, "hsm%d:\n%s", i+1, tail(h.Log()))
+		fmt.Fprintf(&b, "%s:\n%s", memberName(i), tail(h.Log()))
 	}
 	return b.String()
 }

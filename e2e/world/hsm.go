@@ -190,7 +190,20 @@ type Registered struct {
 	Key         string
 	Partition   *Partition
 
-	hsm *HSM
+	hsm   *HSM
+	group *Group // whose partition it is, where hsm is a member of one
+}
+
+// servers are the HSMs by what a gateway calls them.
+func (r *Registered) servers() map[string]*HSM {
+	if r.group == nil {
+		return map[string]*HSM{moduleName: r.hsm}
+	}
+	list := map[string]*HSM{}
+	for i, h := range r.group.HSMs {
+		list[memberName(i)] = h
+	}
+	return list
 }
 
 // Register makes a certificate for a client on this machine, registers it for
@@ -212,13 +225,18 @@ func (h *HSM) RegisterFrom(ctx context.Context, host *Host, name string, p *Part
 	if err := errors.Join(os.WriteFile(r.Certificate, cert, 0o644), os.WriteFile(r.Key, key, 0o600)); err != nil {
 		return nil, fmt.Errorf("registering client %s: %w", name, err)
 	}
-	_, err = h.Shell(ctx,
-		"client register -c "+name+" -ip "+host.From()+" -certificate "+r.Certificate,
-		"client assignPartition -c "+name+" -p "+p.Label)
+	return r, h.admit(ctx, r, host)
+}
+
+// admit registers a client's certificate, and assigns its partition to it.
+func (h *HSM) admit(ctx context.Context, r *Registered, host *Host) error {
+	_, err := h.Shell(ctx,
+		"client register -c "+r.Name+" -ip "+host.From()+" -certificate "+r.Certificate,
+		"client assignPartition -c "+r.Name+" -p "+r.Partition.Label)
 	if err != nil {
-		return nil, fmt.Errorf("registering client %s: %w", name, err)
+		return fmt.Errorf("registering client %s: %w", r.Name, err)
 	}
-	return r, nil
+	return nil
 }
 
 // Settings is a client configuration file's text (client.LoadConfig).

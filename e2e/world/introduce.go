@@ -17,7 +17,7 @@ func Introduce(ctx context.Context, dir string, hsms ...*HSM) error {
 	names := make([]string, len(hsms))
 	files := make([]string, len(hsms))
 	for i, h := range hsms {
-		names[i] = fmt.Sprintf("hsm%d", i+1)
+		names[i] = memberName(i)
 		certificate, err := h.identity(ctx)
 		if err != nil {
 			return fmt.Errorf("introducing %s: %w", names[i], err)
