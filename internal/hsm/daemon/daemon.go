@@ -292,6 +292,9 @@ func (a *Appliance) checkRollback(opts Options) error {
 	} else if !opts.AcceptRollback {
 		return fmt.Errorf("%s stands at commit %d, and the audit log has signed for commit %d: the store was put back to an older state, in which destroyed keys, deleted clients and login counters may be back; if you did that, start once with `moongate-hsm serve -accept-rollback`", a.files.Store(), here, signed)
 	} else {
+		if err := partition.RenameReplicas(a.store); err != nil {
+			return err
+		}
 		a.Journal.AcceptAnchor()
 		return a.Journal.AppendDurable(context.Background(), audit.Event{
 			Kind: audit.Admin, Action: "store.rollback", Client: adminshell.LocalAdministrator().Name, Outcome: audit.OK,

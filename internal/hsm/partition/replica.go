@@ -259,3 +259,25 @@ func (h *HSM) Replication(name string) (Replication, error) {
 	})
 	return r, err
 }
+
+// RenameReplicas is for a store whose file was put back to an older state, before
+// it is opened as an HSM: each partition's changes from now on are others than
+// those which the file lost, and get another name.
+func RenameReplicas(st *store.Store) error {
+	return st.Update(func(tx *store.Tx) error {
+		for id, err := range tx.Records(kindPartition) {
+			if err != nil {
+				return fmt.Errorf("reading partitions: %w", err)
+			}
+			var record partitionRecord
+			if err := load(tx, kindPartition, id, &record); err != nil {
+				return err
+			}
+			// One that is damaged stays as it is, and is good for nothing.
+			if err := tx.RenameReplica(record.ID); err != nil && !errors.Is(err, store.ErrTampered) {
+				return err
+			}
+		}
+		return nil
+	})
+}

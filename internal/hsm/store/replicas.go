@@ -122,3 +122,14 @@ func (tx *Tx) putTombstone(p, id object.ID, died time.Time) error {
 	_, err = tx.bury(t, part, p, id, raw, died)
 	return err
 }
+
+// RenameReplica gives a partition another name for the changes to come, as who
+// put its past back must: one name and number is one change.
+func (tx *Tx) RenameReplica(p object.ID) error {
+	if _, err := tx.Replica(p); err != nil {
+		return err
+	}
+	part := tx.partitions[p]
+	part.replica, part.changed = newReplica(), true
+	return nil
+}
