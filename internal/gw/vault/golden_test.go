@@ -32,6 +32,31 @@ func TestVersion1(t *testing.T) {
 	wantSecret(t, openIn(t, other), "private-key", line(t, "sealed"), "secret")
 }
 
+// TestVersion2 opens what the first version wrote that let the master key be on
+// an HSM: this one's wrapping keys are those of a double.
+func TestVersion2(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "version2"))))
+	for _, name := range []string{keyringFile, deviceFile} {
+		must(t, os.Chmod(filepath.Join(dir, "vault", name), 0o600))
+	}
+	d := newDouble(dir)
+	v := openWith(t, dir, d)
+	must(t, v.Unlock(t.Context()))
+	wantSecret(t, v, "private-key", string(read(t, filepath.Join(dir, "sealed"))), "secret")
+	if p := v.Properties(); p.Wraps != 2 || !p.AutoRenew || p.RemindAt.IsZero() || len(v.WrappingKeys()) != 2 {
+		t.Errorf("properties %+v", p)
+	}
+	change(t, v, Change{Current: []byte(masterOne), New: []byte(masterTwo)})
+
+	other := t.TempDir()
+	must(t, Import(filepath.Join(other, "vault"), read(t, filepath.Join(dir, "export")), phrase))
+	restored := openWith(t, other, d)
+	must(t, restored.Unlock(t.Context()))
+	wantSecret(t, restored, "private-key", string(read(t, filepath.Join(dir, "sealed"))), "secret")
+}
+
 func golden(t *testing.T, name string) []byte {
 	t.Helper()
 	return read(t, filepath.Join("testdata", "version1", name))

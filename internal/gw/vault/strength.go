@@ -35,7 +35,9 @@ func Strength(given []byte) Entropy {
 		}
 	}
 	// Few different characters are a smaller pool, whatever their kinds.
-	pool = min(pool, float64(2*distinct))
+	if 2*distinct <= len(given) {
+		pool = float64(distinct)
+	}
 	if pool < 2 {
 		return 0
 	}
@@ -75,14 +77,15 @@ func continues(s []byte, i int) bool {
 	return false
 }
 
-// String is the estimate in words. 80 bits at the cost of the derivation are out
-// of anybody's reach; below 50 somebody who wants to pays for it.
+// String is the estimate in words. Words of a language have a third of what is
+// estimated, so that nothing short of 100 bits is called strong: then even those
+// are more guesses than the derivation lets anybody make.
 func (e Entropy) String() string {
 	word := "strong"
 	switch {
-	case e < 50:
+	case e < 60:
 		word = "weak"
-	case e < 80:
+	case e < 100:
 		word = "fair"
 	}
 	return fmt.Sprintf("%s (at most %d bits)", word, int(e))
