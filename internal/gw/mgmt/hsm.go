@@ -236,6 +236,9 @@ func (m *Manager) groupJob(c Caller, command string, password []byte, do func(co
 	if err == nil {
 		l, err = m.link()
 	}
+	if err == nil && l.Status().Group == nil {
+		err = refuse(CodeNotPossible, "no HA group is configured: set deviceconfig system hsm-settings provider safenet-network ha ha-group-name NAME with two servers or more, and commit")
+	}
 	if err != nil {
 		m.record(c, command, "", "", "", failed(err))
 		return 0, err
