@@ -3,6 +3,8 @@ package hsmlink
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -66,6 +68,8 @@ func newHSM(t testing.TB, name string) *hsm {
 	h.offline(func(a *daemon.Appliance) {
 		must(t, a.Users.Add("admin", users.RoleAdmin))
 		must(t, a.Users.SetPassword("admin", []byte(adminPassword)))
+		_, err := a.Users.AddKey("admin", string(ssh.MarshalAuthorizedKey(shellKey().PublicKey())))
+		must(t, err)
 		o := h.officer(a)
 		must(t, o.CreatePartition(t.Context(), "p"))
 		must(t, o.InitCryptoOfficer(t.Context(), "p", []byte(coPassword)))
@@ -130,10 +134,23 @@ func (h *hsm) kill() {
 	}
 }
 
+// shellKey is the administrator's, for whom a password would take its time.
+var shellKey = sync.OnceValue(func() ssh.Signer {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		panic(err)
+	}
+	return signer
+})
+
 // shell runs a command of the HSM's shell, as its administrator.
 func (h *hsm) shell(line string) string {
 	h.t.Helper()
-	c, err := ssh.Dial("tcp", h.ssh, &ssh.ClientConfig{User: "admin", Auth: []ssh.AuthMethod{ssh.Password(adminPassword)}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
+	c, err := ssh.Dial("tcp", h.ssh, &ssh.ClientConfig{User: "admin", Auth: []ssh.AuthMethod{ssh.PublicKeys(shellKey())}, HostKeyCallback: ssh.InsecureIgnoreHostKey()})
 	must(h.t, err)
 	defer c.Close()
 	session, err := c.NewSession()
