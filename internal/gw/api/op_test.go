@@ -50,7 +50,8 @@ func TestMasterKey(t *testing.T) {
 	const secret = "a key of my own, 0123456789"
 	got := w.as("admin", "type", "op", "cmd", "<request><master-key><new-master-key>"+secret+
 		"</new-master-key><lifetime>48</lifetime><reminder>24</reminder></master-key></request>")
-	w.want("change", got, `<response status="success"><result>Master key changed successfully</result></response>`)
+	w.want("change", got, `<response status="success"><result>Master key changed successfully
+Strength of the new master key: strong (at most 109 bits)</result></response>`)
 	got = w.op("admin", "show system masterkey-properties")
 	if !regexp.MustCompile(`<hours-to-expiry>4[78]</hours-to-expiry>`).MatchString(got) || !strings.Contains(got, "<on-hsm>no</on-hsm>") {
 		t.Errorf("got %s", got)

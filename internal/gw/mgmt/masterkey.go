@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"moongate/internal/gw/admin"
+	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/vault"
 )
@@ -25,12 +26,14 @@ type MasterKeyNotes []string
 
 // ChangeMasterKey seals the data keys under another master key, has the HSM wrap
 // it or no longer, or both. With another key a job seals the secrets under a new
-// data key. Every secret stays readable. The caller clears the keys afterwards.
-func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Change) (MasterKeyNotes, error) {
+// data key. Every secret stays readable. officer is the password of the
+// partition's Crypto Officer, for a wrapping key that has to be made; nil where
+// the gateway keeps it. The caller clears the keys and the password afterwards.
+func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Change, officer []byte) (MasterKeyNotes, error) {
 	what := describe(change)
 	err := m.allow(c, admin.OpMasterKey, "")
 	if err == nil {
-		work, cancel := context.WithTimeout(ctx, keyWork)
+		work, cancel := asOfficer(ctx, officer)
 		defer cancel()
 		if err = m.parts.Vault.ChangeMaster(work, change); err != nil {
 			m.event(logstore.High, "crypto", "master-key-change-failed", "", "changing the master key by "+who(c)+" failed: "+oneLine(err.Error()))
@@ -53,6 +56,15 @@ func (m *Manager) ChangeMasterKey(ctx context.Context, c Caller, change vault.Ch
 		}
 	}
 	return append(notes, placeNotes(m.parts.Vault.Properties(), change)...), nil
+}
+
+// asOfficer is a context for work with keys, made as the Crypto Officer where a
+// password was given.
+func asOfficer(ctx context.Context, officer []byte) (context.Context, context.CancelFunc) {
+	if len(officer) > 0 {
+		ctx = hsmlink.WithOfficer(ctx, officer)
+	}
+	return context.WithTimeout(ctx, keyWork)
 }
 
 // describe tells of a change without any key.
@@ -98,12 +110,12 @@ func placeNotes(p vault.Properties, change vault.Change) MasterKeyNotes {
 
 // RecoverMasterKey takes the master key as an administrator enters it again: a
 // locked vault opens, and a wrapping key that the HSM has lost is replaced. The
-// caller clears the key.
-func (m *Manager) RecoverMasterKey(ctx context.Context, c Caller, given []byte) (MasterKeyNotes, error) {
+// caller clears the key and the password.
+func (m *Manager) RecoverMasterKey(ctx context.Context, c Caller, given, officer []byte) (MasterKeyNotes, error) {
 	err := m.allow(c, admin.OpMasterKey, "recover")
 	var done vault.Recovered
 	if err == nil {
-		work, cancel := context.WithTimeout(ctx, keyWork)
+		work, cancel := asOfficer(ctx, officer)
 		defer cancel()
 		if done, err = m.parts.Vault.Recover(work, given); err != nil {
 			m.event(logstore.High, "crypto", "master-key-recovery-failed", "", "entering the master key again by "+who(c)+" failed: "+oneLine(err.Error()))

@@ -178,13 +178,13 @@ func calls(t *testing.T) []call {
 		}},
 		{"ResetHits", admin.OpResetCounters, func(ctx context.Context, w *world, c Caller) error { return second(w.ResetHits(ctx, c)) }},
 		{"ChangeMasterKey", admin.OpMasterKey, func(ctx context.Context, w *world, c Caller) error {
-			return second(w.ChangeMasterKey(ctx, c, vault.Change{New: []byte("short")}))
+			return second(w.ChangeMasterKey(ctx, c, vault.Change{New: []byte("short")}, nil))
 		}},
 		{"RecoverMasterKey", admin.OpMasterKey, func(ctx context.Context, w *world, c Caller) error {
-			return second(w.RecoverMasterKey(ctx, c, []byte("short")))
+			return second(w.RecoverMasterKey(ctx, c, []byte("short"), nil))
 		}},
 		{"RotateWrappingKey", admin.OpMasterKey, func(ctx context.Context, w *world, c Caller) error {
-			return second(w.RotateWrappingKey(ctx, c))
+			return second(w.RotateWrappingKey(ctx, c, nil))
 		}},
 		{"WrappingKeys", admin.OpReadSystem, func(ctx context.Context, w *world, c Caller) error {
 			_, _, err := w.WrappingKeys(ctx, c)

@@ -115,7 +115,7 @@ func TestChangeMasterKey(t *testing.T) {
 		return slices.Compact(list)
 	}
 	before := ids()
-	_, err := w.ChangeMasterKey(ctx, as("root"), vault.Change{New: []byte("a new master key, long"), Lifetime: 48 * time.Hour, Reminder: 24 * time.Hour})
+	_, err := w.ChangeMasterKey(ctx, as("root"), vault.Change{New: []byte("a new master key, long"), Lifetime: 48 * time.Hour, Reminder: 24 * time.Hour}, nil)
 	must(t, err)
 	list, err := w.Jobs(ctx, as("reader"))
 	must(t, err)

@@ -15,7 +15,7 @@ const (
 	unlockEach  = 500 * time.Millisecond // looks whether the HSM is there
 	unlockAgain = 5 * time.Second        // asks it again, when it answered that it cannot
 	unlockWork  = 10 * time.Second       // bounds one question
-	settleEach  = time.Minute
+	settleEach  = 10 * time.Second
 )
 
 // keepVault unlocks the vault whenever the HSM is there, and drops older wraps

@@ -21,13 +21,14 @@ type WrappingKeyRotation struct {
 }
 
 // RotateWrappingKey makes a new wrapping key on the HSM and, where the master key
-// is there, wraps it by that one. The old key stays on the HSM.
-func (m *Manager) RotateWrappingKey(ctx context.Context, c Caller) (WrappingKeyRotation, error) {
+// is there, wraps it by that one. The old key stays on the HSM. officer is as of
+// ChangeMasterKey.
+func (m *Manager) RotateWrappingKey(ctx context.Context, c Caller, officer []byte) (WrappingKeyRotation, error) {
 	const command = "request hsm mkey-wrapping-key-rotation"
 	err := m.allow(c, admin.OpMasterKey, "wrapping key")
 	var done WrappingKeyRotation
 	if err == nil {
-		work, cancel := context.WithTimeout(ctx, keyWork)
+		work, cancel := asOfficer(ctx, officer)
 		defer cancel()
 		if done, err = m.rotate(work); err != nil {
 			m.event(logstore.High, "crypto", "wrapping-key-rotation-failed", "", "rotating the wrapping key by "+who(c)+" failed: "+oneLine(err.Error()))
@@ -52,7 +53,7 @@ func (m *Manager) rotate(ctx context.Context) (WrappingKeyRotation, error) {
 		return WrappingKeyRotation{}, err
 	}
 	done := WrappingKeyRotation{Key: ref, OnHSM: m.parts.Vault.Properties().OnHSM}
-	// What this does not find out now is found out each minute.
+	// What this does not find out now is found out a little later.
 	if done.Missing, err = m.parts.Vault.SettleWrapping(ctx); err != nil {
 		m.log.Warn("whether every HSM holds the new wrapping key is not known", "err", err)
 	}
