@@ -129,6 +129,9 @@ func (mod *module) look(ctx context.Context) {
 		s.State = string(Stages[reached])
 		s.Serial, s.Partition = "", ""
 	}
+	if reached <= at(StageTLS) { // whoever is there, it is not known to be that HSM
+		s.HSMSerial, s.Software, s.Protocol = "", "", 0
+	}
 	s.Since = now
 	if before.State == s.State && !before.Since.IsZero() {
 		s.Since = before.Since

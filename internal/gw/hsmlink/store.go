@@ -101,8 +101,32 @@ func openStore(dir string, device *vault.Device, logger *slog.Logger, now func()
 			}
 		}
 	}
+	if err := s.takeNewPassword(); err != nil {
+		return nil, err
+	}
 	s.protect()
 	return s, nil
+}
+
+// takeNewPassword forgets that a password was refused where an administrator
+// has written another one into the shared file, in the clear.
+func (s *store) takeNewPassword() error {
+	sealed, err := vault.Sealed(s.path(sharedPassword))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && sealed {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("reading the partition's password: %w", err)
+	}
+	for name, server := range s.servers {
+		if slices.Contains(server.Refused, roleWord(client.RoleCryptoOfficer)) {
+			if err := s.change(name, func(state *serverState) {
+				state.Refused = slices.DeleteFunc(state.Refused, func(r string) bool { return r == roleWord(client.RoleCryptoOfficer) })
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *store) path(name string) string { return filepath.Join(s.dir, name) }
