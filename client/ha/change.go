@@ -3,6 +3,7 @@ package ha
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"moongate/client"
@@ -50,7 +51,7 @@ func (g *Group) primary(ctx context.Context, n need, change func(context.Context
 			return m, err
 		case answered && isAbsent(refusal.Code):
 			absent = err
-		case answered && ofMember(refusal.Code), client.NotSent(err):
+		case answered && ofMember(refusal.Code), client.NotSent(err), errors.Is(err, errNothingDone):
 			failed = append(failed, MemberError{m.name, err})
 			m.failovers.Add(1)
 		default:
@@ -58,6 +59,12 @@ func (g *Group) primary(ctx context.Context, n need, change func(context.Context
 		}
 	}
 }
+
+// errNothingDone is within the error of a change that failed before anything was
+// asked that changes something.
+var errNothingDone = errors.New("nothing was changed")
+
+func nothingDone(err error) error { return fmt.Errorf("%w: %w", errNothingDone, err) }
 
 func (g *Group) changeAt(ctx context.Context, m *member, change func(context.Context, *client.Client) error) error {
 	c := m.client.Load()
@@ -231,7 +238,7 @@ func (g *Group) SetAttributes(ctx context.Context, id ID, t client.Template) err
 	from, err := g.primary(ctx, need{key: id}, func(ctx context.Context, c *client.Client) error {
 		var err error
 		if old, err = c.Attributes(ctx, id, types...); err != nil {
-			return err
+			return nothingDone(err)
 		}
 		return c.SetAttributes(ctx, id, t)
 	})

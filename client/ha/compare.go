@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"moongate/client"
 	"moongate/internal/hsm/object"
 )
 
@@ -187,7 +188,7 @@ func (g *Group) digests(ctx context.Context, holdings []*holding) []*holding {
 	var all sync.WaitGroup
 	for i, h := range holdings {
 		all.Go(func() {
-			within, cancel := h.m.while(ctx)
+			within, cancel := h.m.within(ctx, 20*g.config.Probe)
 			defer cancel()
 			c := h.m.client.Load()
 			if c == nil {
@@ -216,15 +217,24 @@ func (g *Group) digests(ctx context.Context, holdings []*holding) []*holding {
 	return list
 }
 
-// excuse shows why a member's contents are not known, where it said so itself.
+// excuse shows why a member's contents are not known although it is there.
 func (m *member) excuse(err error) {
 	m.mu.Lock()
 	blind := !m.compared && m.status.State == Behind
+	m.mute = true
 	m.mu.Unlock()
-	if blind {
+	if blind && !client.Unavailable(err) {
 		reason, fix := explain(err)
 		m.transition(Behind, Behind, "its contents cannot be compared: "+reason, fix)
 	}
+}
+
+// within bounds a question by time as well: a member that answers probes may
+// be stuck all the same.
+func (m *member) within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := m.while(ctx)
+	ctx, end := context.WithTimeout(ctx, limit)
+	return ctx, func() { end(); cancel() }
 }
 
 // alike reports whether all digests are the same.
@@ -322,7 +332,7 @@ func (g *Group) readAll(ctx context.Context, holdings []*holding) bool {
 	var all sync.WaitGroup
 	for i, h := range holdings {
 		all.Go(func() {
-			within, cancel := h.m.while(ctx)
+			within, cancel := h.m.within(ctx, 60*g.config.Probe)
 			defer cancel()
 			if err := h.update(within); err != nil {
 				h.m.excuse(err)
@@ -404,7 +414,7 @@ func (m *member) judge(d difference, looked []ID) {
 		m.mu.Unlock()
 		return
 	}
-	m.compared = true
+	m.compared, m.mute = true, false
 	m.stale = d.stale
 	for _, id := range looked {
 		delete(m.pending, id)

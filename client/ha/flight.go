@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -149,10 +150,14 @@ func (f *flight[T]) idler(m *member) bool {
 	return false
 }
 
+// forbearance is how long a call goes on when members are there and answer that
+// they cannot do it just now: others may come back, or they may get well.
+const forbearance = 2 * time.Second
+
 // choose finds the next member to ask and marks it as asked. It waits for one
 // while there may be one later; nil ends the search.
 func (f *flight[T]) choose() (*member, uint32) {
-	var patience <-chan time.Time
+	var enough, again <-chan time.Time
 	for {
 		var changed <-chan struct{}
 		f.mu.Lock()
@@ -173,21 +178,19 @@ func (f *flight[T]) choose() (*member, uint32) {
 			return f.members[i], generation
 		}
 		if f.hopeless() {
-			f.searches--
-			if f.searches == 0 {
-				f.decide(f.failure(nil))
-			}
+			f.giveUp()
 			f.mu.Unlock()
 			return nil, 0
 		}
-		answered := f.answered
-		f.mu.Unlock()
-		if answered && patience == nil {
-			// Somebody answered, if only that it cannot; others may come back soon.
-			timer := time.NewTimer(f.g.config.Probe)
-			defer timer.Stop()
-			patience = timer.C
+		if f.answered {
+			if enough == nil {
+				timer := time.NewTimer(forbearance)
+				defer timer.Stop()
+				enough = timer.C
+			}
+			again = time.After(f.g.settle())
 		}
+		f.mu.Unlock()
 		select {
 		case <-changed:
 			f.mu.Lock()
@@ -198,15 +201,24 @@ func (f *flight[T]) choose() (*member, uint32) {
 			f.mu.Lock()
 			f.decide(ErrClosed)
 			f.mu.Unlock()
-		case <-patience:
+		case <-again:
 			f.mu.Lock()
-			f.searches--
-			if f.searches == 0 {
-				f.decide(f.failure(nil))
-			}
+			clear(f.tried[:])
+			f.mu.Unlock()
+		case <-enough:
+			f.mu.Lock()
+			f.giveUp()
 			f.mu.Unlock()
 			return nil, 0
 		}
+	}
+}
+
+// giveUp ends one search; the last one decides. Called with mu held.
+func (f *flight[T]) giveUp() {
+	f.searches--
+	if f.searches == 0 {
+		f.decide(f.failure(nil))
 	}
 }
 
@@ -229,6 +241,7 @@ func (f *flight[T]) refresh() []*member {
 // Ranks of members for a call, best first.
 const (
 	rankGood    = iota
+	rankAiling  // it refused a call lately for a reason of its own
 	rankPartial // for a view of all objects: it lacks some, and nobody is known who has all
 	rankSuspect // it may answer
 	ranks
@@ -269,8 +282,8 @@ func (f *flight[T]) idlest(rank int) (int, uint32) {
 			continue
 		}
 		switch rank {
-		case rankGood:
-			if !v.usable || !v.serves(f.need) {
+		case rankGood, rankAiling:
+			if !v.usable || !v.serves(f.need) || m.ails() != (rank == rankAiling) {
 				continue
 			}
 		case rankPartial:
@@ -330,6 +343,7 @@ func (f *flight[T]) settle(m *member, err error, value *T) bool {
 		f.answered = true
 	case answered && ofMember(refusal.Code):
 		f.answered = true
+		m.complain(refusal)
 		f.failed = append(f.failed, MemberError{m.name, err})
 	case !answered && (client.Unavailable(err) || m.client.Load() == nil || errors.Is(err, context.DeadlineExceeded)):
 		f.failed = append(f.failed, MemberError{m.name, err})
@@ -359,9 +373,12 @@ func (f *flight[T]) failure(waiting error) error {
 	if f.absent != nil && waiting == nil {
 		return f.g.notFound(f.absent)
 	}
-	e := &CallError{Waiting: waiting, Members: f.failed}
+	e := &CallError{Waiting: waiting}
 	seen := map[string]bool{}
-	for _, m := range f.failed {
+	for _, m := range slices.Backward(f.failed) { // of each what it said last
+		if !seen[m.Member] {
+			e.Members = append(e.Members, m)
+		}
 		seen[m.Member] = true
 	}
 	for _, m := range f.g.all() {

@@ -151,11 +151,11 @@ func (g *Group) ImportKey(ctx context.Context, key any, t client.Template) (ID, 
 	from, err := g.primary(ctx, need{none: true}, func(ctx context.Context, c *client.Client) error {
 		before, err := sequenceOf(ctx, c)
 		if err != nil {
-			return err
+			return nothingDone(err)
 		}
 		// What it does after its first step is not done again elsewhere.
 		id, imported = c.ImportKey(ctx, key, t)
-		if client.NotSent(imported) && id == (ID{}) {
+		if _, unknown := errors.AsType[*client.OutcomeUnknownError](imported); client.NotSent(imported) && id == (ID{}) && !unknown {
 			return imported
 		}
 		states, err := changedSince(ctx, c, before)

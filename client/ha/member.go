@@ -33,6 +33,10 @@ type member struct {
 	// view is what routing looks at; replaced under mu.
 	view atomic.Pointer[view]
 
+	// ailing is what the member refused last for a reason of its own; nil where
+	// it is well.
+	ailing atomic.Pointer[complaint]
+
 	outstanding atomic.Int64
 	answers     atomic.Uint64 // of calls and probes, good ones and refusals
 	failovers   atomic.Uint64
@@ -52,10 +56,29 @@ type member struct {
 	replica  object.Replica     // of the last connection; guarded by mu
 	known    bool               // replica is of this connection, and of this group; guarded by mu
 	compared bool               // the contents, on this connection; guarded by mu
+	mute     bool               // it does not say what it holds; guarded by mu
 	stale    map[ID]struct{}    // where it differs from the others; guarded by mu
 	pending  map[ID]struct{}    // changes through this Group that it missed; guarded by mu
 	gone     context.CancelFunc // of alive; guarded by mu
 	alive    context.Context    // ends when the member is neither live nor behind; guarded by mu
+}
+
+// complaint is a member's refusal of a call that others might do.
+type complaint struct {
+	refusal *client.HSMError
+	until   time.Time // calls go to others first
+}
+
+// complain remembers a refusal for a while: a member that fails fast would have
+// the least outstanding work of all.
+func (m *member) complain(refusal *client.HSMError) {
+	m.ailing.Store(&complaint{refusal, time.Now().Add(m.g.config.Probe)})
+}
+
+// ails reports whether calls should go to others first.
+func (m *member) ails() bool {
+	c := m.ailing.Load()
+	return c != nil && time.Now().Before(c.until)
 }
 
 // view is what routing needs to know of a member: immutable.
@@ -263,6 +286,9 @@ func (m *member) snapshot() MemberStatus {
 	s.Outstanding = int(m.outstanding.Load())
 	s.Failovers = m.failovers.Load()
 	s.Hedges = m.hedges.Load()
+	if c := m.ailing.Load(); c != nil && s.State == Live && s.Reason == "" && time.Since(c.until) < m.g.config.Probe {
+		s.Reason = "it refuses calls: " + c.refusal.Error()
+	}
 	return s
 }
 
@@ -275,7 +301,7 @@ func (m *member) settled() bool {
 	case Connecting:
 		return m.status.Retries > 0
 	case Behind:
-		return m.compared
+		return m.compared || m.mute
 	}
 	return true
 }

@@ -125,14 +125,16 @@ func (p *proxy) set(m mode, delay time.Duration) {
 	p.changed = make(chan struct{})
 }
 
-// wait returns when the mode is not frozen, with the mode.
-func (p *proxy) wait() (mode, time.Duration) {
+// wait returns when the mode is not frozen, with the delay, and whether bytes
+// of the connection are lost now.
+func (p *proxy) wait(c *crossing) (bool, time.Duration) {
 	for {
 		p.mu.Lock()
 		m, delay, changed, closed := p.mode, p.delay, p.changed, p.closed
+		c.lossy = c.lossy || m == cut
 		p.mu.Unlock()
 		if m != frozen || closed {
-			return m, delay
+			return m == cut, delay
 		}
 		<-changed
 	}
@@ -154,10 +156,7 @@ func (p *proxy) carry(near net.Conn) {
 		p.mu.Unlock()
 		c.end()
 	}()
-	if m, _ := p.wait(); m == cut {
-		p.mu.Lock()
-		c.lossy = true
-		p.mu.Unlock()
+	if lost, _ := p.wait(c); lost {
 		p.swallow(c)
 		return
 	}
@@ -193,12 +192,7 @@ func (p *proxy) pump(c *crossing, to, from net.Conn) {
 	for {
 		n, err := from.Read(b)
 		if n > 0 {
-			m, delay := p.wait()
-			if m == cut {
-				p.mu.Lock()
-				c.lossy = true
-				p.mu.Unlock()
-			} else {
+			if lost, delay := p.wait(c); !lost {
 				if delay > 0 {
 					time.Sleep(delay)
 				}
@@ -210,7 +204,7 @@ func (p *proxy) pump(c *crossing, to, from net.Conn) {
 		}
 		if err != nil {
 			if !errors.Is(err, net.ErrClosed) {
-				p.wait()
+				p.wait(c)
 			}
 			c.end()
 			return

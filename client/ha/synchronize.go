@@ -107,6 +107,7 @@ func (g *Group) Synchronize(ctx context.Context, progress func(Progress)) (Repor
 	}
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
+	g.calm(ctx)
 	g.healRecords(ctx)
 	if len(g.there()) == 0 {
 		return Report{}, g.standing(nil)
@@ -114,6 +115,27 @@ func (g *Group) Synchronize(ctx context.Context, progress func(Progress)) (Repor
 	report, err := g.together(ctx, progress)
 	g.compare(ctx)
 	return report, err
+}
+
+// calm waits a moment for members that are just being connected or probed.
+func (g *Group) calm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, forbearance)
+	defer cancel()
+	for {
+		changed := g.change()
+		unsure := slices.ContainsFunc(g.all(), func(m *member) bool {
+			s := m.snapshot()
+			return s.State == Suspect || s.State == Connecting || s.State == Lost && s.Retries == 0
+		})
+		if !unsure {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // rounds bounds how often members are compared again after they were brought
@@ -210,8 +232,8 @@ func (s *synchronization) round(holdings []*holding) error {
 		if err := s.copy(h.m, hub.m, ids); err != nil {
 			return err
 		}
-		if err := hub.update(s.ctx); err != nil {
-			return err
+		if !s.g.readAll(s.ctx, holdings[:1]) {
+			return errMemberGone
 		}
 	}
 	failures := make([]error, len(holdings))
@@ -235,7 +257,9 @@ func (s *synchronization) copy(from, to *member, ids []ID) error {
 		return nil
 	}
 	slices.SortFunc(ids, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
-	within, cancel := to.while(s.ctx)
+	source, cancel := from.while(s.ctx)
+	defer cancel()
+	within, cancel := to.while(source)
 	defer cancel()
 	done := 0
 	_, err := copyObjects(within, from, to, ids, func(r object.CloneResult) {

@@ -170,7 +170,7 @@ func explain(err error) (string, string) {
 // answer, or none of use.
 func (m *member) admit(ctx context.Context, c *client.Client, status client.Status) bool {
 	m.mu.Lock()
-	m.known, m.compared = false, false
+	m.known, m.compared, m.mute = false, false, false
 	m.stale = nil
 	m.publish()
 	limit := m.config.ConnectTimeout
@@ -231,13 +231,15 @@ func (m *member) probe(ctx context.Context, c *client.Client, answers *uint64) {
 		return
 	}
 	within, cancel := m.ask(ctx, m.g.config.Hedge)
+	asked := time.Now()
 	err := c.Ping(within)
 	cancel()
 	if ctx.Err() != nil {
 		return
 	}
 	if err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
+		// Where our own timers are late it is we who did not run.
+		if errors.Is(err, context.DeadlineExceeded) && time.Since(asked) < 2*m.g.config.Hedge {
 			m.suspectNow(fmt.Sprintf("it did not answer a probe within %v", m.g.config.Hedge))
 		}
 		return // a lost connection is seen as such
