@@ -41,6 +41,7 @@ func backup(argv []string) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	fmt.Printf("%s holds %d files; it was read back and is whole. Whoever has it and its passphrase has this gateway's secrets.\n", *out, n)
+	printNote(*dir)
 	return nil
 }
 
@@ -65,6 +66,42 @@ func restore(argv []string) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	fmt.Printf("%s is the gateway that was backed up. Start it with: moongate serve -data %s\n", *dir, *dir)
+	printNote(*dir)
+	return nil
+}
+
+// printNote says what a backup does not hold.
+func printNote(dir string) {
+	if note := gateway.MasterKeyNote(dir); note != "" {
+		fmt.Println(note)
+	}
+}
+
+// masterKey is `moongate master-key recover`.
+func masterKey(argv []string) error {
+	flags := flag.NewFlagSet("master-key recover", flag.ExitOnError)
+	dir := gatewayDir(flags)
+	flags.Usage = func() {
+		fmt.Fprint(os.Stderr, "Usage: moongate master-key recover [-data DIR]\n\nTakes the master key, as it was given, of a gateway that does not run and has lost the HSM that wrapped it, or its file.\nFrom then on the master key is in the gateway's file.\n\n")
+		flags.PrintDefaults()
+	}
+	if len(argv) == 0 || argv[0] != "recover" {
+		flags.Usage()
+		return errors.New("master-key: the command is recover")
+	}
+	flags.Parse(argv[1:])
+	if err := noMore(flags); err != nil {
+		return err
+	}
+	given, err := newConsole().secret("Master key: ", false)
+	if err != nil {
+		return err
+	}
+	defer clear(given)
+	if err := gateway.RecoverMasterKey(*dir, given); err != nil {
+		return fmt.Errorf("master-key recover: %w", err)
+	}
+	fmt.Println("The master key is in the gateway's file again, and opens its keyring.")
 	return nil
 }
 

@@ -31,6 +31,8 @@ Usage:
   moongate credentials       print the passwords that the first start made up
   moongate log LOG           print the gateway's traffic, decryption, system or config log
   moongate admin reset NAME  set the password of one of the gateway's administrators
+  moongate master-key recover
+                             enter the master key of a stopped gateway that lost its HSM
   moongate backup -out FILE  write the gateway into one file, under a passphrase
   moongate restore FILE      make a gateway of such a file, in an empty directory
   moongate version
@@ -45,7 +47,7 @@ func run(argv []string) int {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}
-	commands := map[string]func([]string) error{"up": up, "serve": serve, "check": check, "credentials": credentials, "log": printLog, "backup": backup, "restore": restore, "admin": administer}
+	commands := map[string]func([]string) error{"up": up, "serve": serve, "check": check, "credentials": credentials, "log": printLog, "backup": backup, "restore": restore, "admin": administer, "master-key": masterKey}
 	switch name := argv[0]; name {
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
