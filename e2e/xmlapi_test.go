@@ -18,7 +18,7 @@ func tour(t *testing.T, path string) (script, printed string) {
 	t.Helper()
 	page, err := os.ReadFile(path)
 	must(t, err)
-	for _, block := range regexp.MustCompile("(?ms)^```(sh|xml)\n(.*?)^```$").FindAllStringSubmatch(string(page), -1) {
+	for _, block := range regexp.MustCompile("(?ms)^```(sh|xml|text)\n(.*?)^```$").FindAllStringSubmatch(string(page), -1) {
 		if block[1] == "sh" {
 			script += block[2]
 		} else {
@@ -43,8 +43,14 @@ func TestXMLAPITour(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	compareTour(t, string(out), printed)
+}
+
+// compareTour compares what a tour printed with what its page says.
+func compareTour(t *testing.T, out, printed string) {
+	t.Helper()
 	// Programs end their lines as they like; a blank line says nothing.
-	got := regexp.MustCompile(`\n+`).ReplaceAllString(strings.TrimSpace(string(out)), "\n")
+	got := regexp.MustCompile(`[ \t]*\n+`).ReplaceAllString(strings.TrimSpace(out), "\n")
 	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(strings.TrimSpace(printed), "\n")
 	if len(gotLines) != len(wantLines) {
 		t.Errorf("%d lines were printed, the page has %d\n%s", len(gotLines), len(wantLines), out)
