@@ -47,7 +47,7 @@ func parse(argv []string) (options, error) {
 	flags.StringVar(&o.pinFile, "pin-file", "", "file of mode 0600 whose first line is the PIN; standard input by default")
 	user := flags.String("user-type", "1", "the CKU_ number to log in as")
 	flags.IntVar(&o.sessions, "sessions", 0, "the module's sessions, at most; 32 by default")
-	flags.DurationVar(&o.hang, "hang", 0, "how long a call of the module's may take before the process ends; 15s by default")
+	flags.DurationVar(&o.hang, "hang", 0, "how long a call of the module's may take before the process ends; 25s by default")
 	flags.BoolVar(&o.supervised, "supervised", false, "moongate has started this process, and hands over what is secret")
 	if err := flags.Parse(argv); err != nil {
 		return o, err

@@ -162,6 +162,39 @@ func TestGCM(t *testing.T) {
 	}
 }
 
+// TestOwnNonce: a token that takes no nonce, and appends its own.
+func TestOwnNonce(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{12, 16} {
+		w := closedWorld(t)
+		w.module.ownIV = size
+		w.start(t)
+		s := w.session(t, object.RoleCryptoOfficer)
+		id := makeAES(t, s, "wrapping")
+		m := object.Mechanism{Type: object.MechAESGCM, AAD: []byte("aad")}
+		for _, plain := range []string{"", "secret", "a secret of 32 bytes as keys are"} {
+			sealed, _, err := s.Encrypt(t.Context(), op, id, m, []byte(plain))
+			if err != nil || len(sealed) != size+len(plain)+16 {
+				t.Fatalf("a nonce of %d bytes: %d bytes, %v", size, len(sealed), err)
+			}
+			opened, _, err := s.Decrypt(t.Context(), op, id, m, sealed)
+			if err != nil || string(opened) != plain {
+				t.Errorf("a nonce of %d bytes: decrypted: %q, %v", size, opened, err)
+			}
+			sealed[len(sealed)-1] ^= 1
+			_, _, err = s.Decrypt(t.Context(), op, id, m, sealed)
+			wantCode(t, "a changed tag", err, object.ErrEncryptedData)
+		}
+	}
+	// And one whose answer nobody understands.
+	w := closedWorld(t)
+	w.module.ownIV = 13
+	w.start(t)
+	s := w.session(t, object.RoleCryptoOfficer)
+	_, _, err := s.Encrypt(t.Context(), op, makeAES(t, s, "wrapping"), object.Mechanism{Type: object.MechAESGCM}, []byte("secret"))
+	wantCode(t, "a nonce of 13 bytes", err, object.ErrMechanism)
+}
+
 // TestNoGCM: a token without CKM_AES_GCM is told so, and nothing is used in its
 // place.
 func TestNoGCM(t *testing.T) {

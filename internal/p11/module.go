@@ -76,8 +76,8 @@ type Mechanism struct {
 // PSS are the parameters of CKM_RSA_PKCS_PSS.
 type PSS struct{ Hash, MGF, SaltLength uint }
 
-// GCM are the parameters of CKM_AES_GCM, with a tag of 16 bytes. Encrypt sets
-// IV to the one that was used: some modules choose it themselves.
+// GCM are the parameters of CKM_AES_GCM, with a tag of 16 bytes. No IV is for
+// the token to make. Encrypt sets IV to what stands in the parameters after it.
 type GCM struct{ IV, AAD []byte }
 
 // Mechanisms that the object package has no word for.
@@ -91,10 +91,13 @@ const (
 	ckrHostMemory            CKR = 0x002
 	ckrSlotIDInvalid         CKR = 0x003
 	ckrGeneralError          CKR = 0x005
+	ckrFunctionFailed        CKR = 0x006
+	ckrArgumentsBad          CKR = 0x007
 	ckrDeviceError           CKR = 0x030
 	ckrDeviceRemoved         CKR = 0x032
 	ckrKeyHandleInvalid      CKR = 0x060
 	ckrMechanismInvalid      CKR = 0x070
+	ckrMechanismParamInvalid CKR = 0x071
 	ckrObjectHandleInvalid   CKR = 0x082
 	ckrPINIncorrect          CKR = 0x0a0
 	ckrPINInvalid            CKR = 0x0a1
@@ -115,13 +118,13 @@ const (
 // ckrNames are the names of what modules answer; CKR_ stands in front.
 var ckrNames = map[CKR]string{
 	0x001: "CANCEL", ckrHostMemory: "HOST_MEMORY", ckrSlotIDInvalid: "SLOT_ID_INVALID", ckrGeneralError: "GENERAL_ERROR",
-	0x006: "FUNCTION_FAILED", 0x007: "ARGUMENTS_BAD", 0x00a: "CANT_LOCK", 0x010: "ATTRIBUTE_READ_ONLY",
+	ckrFunctionFailed: "FUNCTION_FAILED", ckrArgumentsBad: "ARGUMENTS_BAD", 0x00a: "CANT_LOCK", 0x010: "ATTRIBUTE_READ_ONLY",
 	0x011: "ATTRIBUTE_SENSITIVE", 0x012: "ATTRIBUTE_TYPE_INVALID", 0x013: "ATTRIBUTE_VALUE_INVALID", 0x01b: "ACTION_PROHIBITED",
 	0x020: "DATA_INVALID", 0x021: "DATA_LEN_RANGE", ckrDeviceError: "DEVICE_ERROR", 0x031: "DEVICE_MEMORY",
 	ckrDeviceRemoved: "DEVICE_REMOVED", 0x040: "ENCRYPTED_DATA_INVALID", 0x041: "ENCRYPTED_DATA_LEN_RANGE",
 	0x050: "FUNCTION_CANCELED", 0x054: "FUNCTION_NOT_SUPPORTED", ckrKeyHandleInvalid: "KEY_HANDLE_INVALID",
 	0x062: "KEY_SIZE_RANGE", 0x063: "KEY_TYPE_INCONSISTENT", 0x068: "KEY_FUNCTION_NOT_PERMITTED", 0x06a: "KEY_UNEXTRACTABLE",
-	ckrMechanismInvalid: "MECHANISM_INVALID", 0x071: "MECHANISM_PARAM_INVALID", ckrObjectHandleInvalid: "OBJECT_HANDLE_INVALID",
+	ckrMechanismInvalid: "MECHANISM_INVALID", ckrMechanismParamInvalid: "MECHANISM_PARAM_INVALID", ckrObjectHandleInvalid: "OBJECT_HANDLE_INVALID",
 	0x090: "OPERATION_ACTIVE", 0x091: "OPERATION_NOT_INITIALIZED", ckrPINIncorrect: "PIN_INCORRECT", ckrPINInvalid: "PIN_INVALID",
 	ckrPINLenRange: "PIN_LEN_RANGE", ckrPINExpired: "PIN_EXPIRED", ckrPINLocked: "PIN_LOCKED", ckrSessionClosed: "SESSION_CLOSED",
 	ckrSessionCount: "SESSION_COUNT", ckrSessionHandleInvalid: "SESSION_HANDLE_INVALID", 0x0b5: "SESSION_READ_ONLY",

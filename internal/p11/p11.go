@@ -41,7 +41,9 @@ type Options struct {
 	// gives fewer.
 	Sessions int
 	// HangLimit is how long a call may take before the module is given up; 0 is
-	// 15 s. Making a key may take GenerateLimit, 0 is 5 min.
+	// 25 s: a module that goes over to another member of the vendor's group does
+	// so within a call, and Thales Luna's waits 20 s for the one that is gone
+	// (ReceiveTimeout). Making a key may take GenerateLimit, 0 is 5 min.
 	HangLimit, GenerateLimit time.Duration
 	// LossLimit is how long a token may be away before the module is given up:
 	// many see a token again only when they are loaded anew. 0 is 20 s.
@@ -74,7 +76,7 @@ func (o *Options) complete() error {
 		value    *time.Duration
 		fallback time.Duration
 	}{
-		{&o.HangLimit, 15 * time.Second},
+		{&o.HangLimit, 25 * time.Second},
 		{&o.GenerateLimit, 5 * time.Minute},
 		{&o.LossLimit, 20 * time.Second},
 		{&o.Probe, 5 * time.Second},

@@ -2,6 +2,7 @@ package p11_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -58,6 +59,7 @@ type faulty struct {
 	mu      sync.Mutex
 	before  func(call string) error // guarded by mu
 	without []uint                  // mechanisms that are hidden; set before the start
+	ownIV   int                     // bytes of the nonce that it makes itself, as in FIPS mode; set before the start
 	open    atomic.Int32            // sessions
 	logins  atomic.Int32
 }
@@ -132,6 +134,21 @@ func (f *faulty) Sign(session uint, m p11.Mechanism, key uint, data []byte) ([]b
 		return nil, err
 	}
 	return f.Module.Sign(session, m, key, data)
+}
+
+// Encrypt makes the nonce itself where it is to: one that is given is refused,
+// and its own stands behind the tag (Thales Luna's CKM_AES_GCM in FIPS mode).
+func (f *faulty) Encrypt(session uint, m p11.Mechanism, key uint, data []byte) ([]byte, error) {
+	if f.ownIV == 0 || m.GCM == nil {
+		return f.Module.Encrypt(session, m, key, data)
+	}
+	if m.GCM.IV != nil {
+		return nil, p11.CKR(0x71)
+	}
+	iv := make([]byte, f.ownIV)
+	rand.Read(iv)
+	out, err := f.Module.Encrypt(session, p11.Mechanism{Type: m.Type, GCM: &p11.GCM{IV: iv, AAD: m.GCM.AAD}}, key, data)
+	return append(out, iv...), err
 }
 
 func (f *faulty) Decrypt(session uint, m p11.Mechanism, key uint, data []byte) ([]byte, error) {

@@ -57,7 +57,7 @@ type Config struct {
 	// Start is how long the module may take to be loaded and logged in to; 0 is
 	// 60 s. Stall is how long the process may give no sign of life; 0 is 5 s.
 	// Hang is how long a call of the module's may take; 0 is moongate-p11's
-	// default, 15 s.
+	// default, 25 s.
 	Start, Stall, Hang time.Duration
 	// Logger receives starts, ends, their reasons, and what the helper prints;
 	// nil is none.
