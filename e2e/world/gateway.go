@@ -188,6 +188,10 @@ func (g *Gateway) makeKeys(ctx context.Context, link *Registered, settings Gatew
 		return err
 	}
 	defer c.Close()
+	return g.makeKeysOn(ctx, c, settings)
+}
+
+func (g *Gateway) makeKeysOn(ctx context.Context, c keyMaker, settings GatewaySettings) error {
 	for _, trust := range []string{"forward-trust", "forward-untrust"} {
 		if trust == "forward-trust" && settings.ForwardTrust != nil {
 			g.Certificates[trust] = settings.ForwardTrust
@@ -249,9 +253,11 @@ func (g *Gateway) makeKey(ctx context.Context, c keyMaker, label string, ec bool
 	return err
 }
 
+const providerPath = config.DevicePath + "/deviceconfig/system/hsm-settings/provider"
+
 func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 	b := config.NewBuilder()
-	network := config.DevicePath + "/deviceconfig/system/hsm-settings/provider/safenet-network"
+	network := providerPath + "/safenet-network"
 	for name, h := range link.servers() {
 		host, port, err := net.SplitHostPort(h.Addr)
 		if err != nil {
@@ -264,7 +270,11 @@ func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 	if link.group != nil {
 		b.Set(network+"/ha/ha-group-name", groupLabel)
 	}
+	return g.configureTraffic(b, settings)
+}
 
+// configureTraffic adds everything else to a configuration, and writes it.
+func (g *Gateway) configureTraffic(b *config.Builder, settings GatewaySettings) error {
 	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
 	ports, err := freePorts(4 + len(settings.Inbound))
 	if err != nil {
