@@ -37,7 +37,7 @@ func BenchmarkDigest(b *testing.B) {
 	b.Run("first", func(b *testing.B) {
 		for b.Loop() {
 			from.p.mu.Lock()
-			from.p.states = new(states)
+			from.p.states = newStates()
 			from.p.mu.Unlock()
 			digestOf(b, from)
 		}

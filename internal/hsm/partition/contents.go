@@ -92,7 +92,7 @@ func (e *entry) matches(pattern object.Template) bool {
 
 // unlock begins with no objects.
 func (c *contents) unlock(key *store.PartitionKey) {
-	*c = contents{key: key, objects: map[object.ID]*entry{}, seed: maphash.MakeSeed(), states: new(states)}
+	*c = contents{key: key, objects: map[object.ID]*entry{}, seed: maphash.MakeSeed(), states: newStates()}
 }
 
 // wipe forgets everything. Parsed keys become garbage: Go gives no means to

@@ -30,6 +30,8 @@ type states struct {
 	sum [32]byte
 }
 
+func newStates() *states { return &states{of: map[object.ID]*object.ObjectState{}} }
+
 // digestKey is the key of what partitions of one domain are compared by.
 func (h *HSM) digestKey() (*[32]byte, error) {
 	secret, err := h.domain()
@@ -57,7 +59,7 @@ func (p *partition) withStates(h *HSM, do func(*store.Tx, *states) error) error 
 		if err != nil {
 			return err
 		}
-		s.key, s.of = fresh, map[object.ID]*object.ObjectState{}
+		s.key = fresh
 	}
 	err := h.store.View(func(tx *store.Tx) error {
 		if err := s.follow(tx, p.id, &key); err != nil {
