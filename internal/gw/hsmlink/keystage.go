@@ -171,7 +171,9 @@ func memberProblem(name string, m *ha.MemberStatus) *Error {
 		if e.Fix == "" {
 			e.Fix = "copy the keys: `request hsm ha synchronize`"
 		}
-	case ha.Refused, ha.Removed:
+	case ha.Removed:
+		e.Code, e.Fix = CodeNotMember, "make the group the configured servers: `request hsm ha replace-server`"
+	case ha.Refused:
 	default:
 		return nil
 	}

@@ -3,6 +3,7 @@ package hsmlink
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -62,22 +63,70 @@ type hsm struct {
 
 func newHSM(t testing.TB, name string) *hsm {
 	t.Helper()
+	h := initHSM(t, name)
+	h.offline(h.provision)
+	h.start()
+	return h
+}
+
+// initHSM is an HSM without a partition, that does not run.
+func initHSM(t testing.TB, name string) *hsm {
+	t.Helper()
 	h := &hsm{t: t, name: name, dir: filepath.Join(t.TempDir(), "hsm-"+name), address: "127.0.0.1:0", ssh: "127.0.0.1:0"}
 	_, err := daemon.Init(daemon.InitOptions{Dir: h.dir, Label: name, Hosts: []string{"127.0.0.1"}, Officer: []byte(soPassword)})
 	must(t, err)
-	h.offline(func(a *daemon.Appliance) {
-		must(t, a.Users.Add("admin", users.RoleAdmin))
-		must(t, a.Users.SetPassword("admin", []byte(adminPassword)))
-		_, err := a.Users.AddKey("admin", string(ssh.MarshalAuthorizedKey(shellKey().PublicKey())))
-		must(t, err)
-		o := h.officer(a)
-		must(t, o.CreatePartition(t.Context(), "p"))
-		must(t, o.InitCryptoOfficer(t.Context(), "p", []byte(coPassword)))
-		must(t, a.HSM.InitCryptoUser(t.Context(), operator, "p", []byte(coPassword), []byte(cuPassword)))
-	})
-	h.start()
 	t.Cleanup(func() { h.kill() })
 	return h
+}
+
+// provision makes an account and the partition.
+func (h *hsm) provision(a *daemon.Appliance) {
+	h.t.Helper()
+	must(h.t, a.Users.Add("admin", users.RoleAdmin))
+	must(h.t, a.Users.SetPassword("admin", []byte(adminPassword)))
+	_, err := a.Users.AddKey("admin", string(ssh.MarshalAuthorizedKey(shellKey().PublicKey())))
+	must(h.t, err)
+	o := h.officer(a)
+	must(h.t, o.CreatePartition(h.t.Context(), "p"))
+	must(h.t, o.InitCryptoOfficer(h.t.Context(), "p", []byte(coPassword)))
+	must(h.t, a.HSM.InitCryptoUser(h.t.Context(), operator, "p", []byte(coPassword), []byte(cuPassword)))
+}
+
+// newCluster is HSMs of one domain that have pinned each other.
+func newCluster(t testing.TB, names ...string) []*hsm {
+	t.Helper()
+	var list []*hsm
+	var open []*daemon.Appliance
+	for _, name := range names {
+		h := initHSM(t, name)
+		a, err := daemon.Open(daemon.Options{Dir: h.dir, Logger: quiet})
+		must(t, err)
+		list, open = append(list, h), append(open, a)
+	}
+	for i, a := range open {
+		for j, b := range open {
+			if i != j {
+				certificate, _, err := b.HSM.HSMIdentity()
+				must(t, err)
+				must(t, list[i].officer(a).AddPeer(t.Context(), list[j].name, certificate))
+			}
+		}
+	}
+	first := list[0].officer(open[0])
+	for i := 1; i < len(list); i++ {
+		o := list[i].officer(open[i])
+		request, err := o.RequestDomain(t.Context(), list[0].name)
+		must(t, err)
+		share, err := first.ShareDomain(t.Context(), list[i].name, request)
+		must(t, err)
+		must(t, o.JoinDomain(t.Context(), list[0].name, share))
+	}
+	for i, h := range list {
+		h.provision(open[i])
+		must(t, open[i].Close())
+		h.start()
+	}
+	return list
 }
 
 var operator = partition.Operator{Name: "test", From: "here"}
@@ -224,6 +273,7 @@ type gateway struct {
 	m     *Manager
 	sw    *keys.Switch
 	log   *buffer
+	made  crypto.PublicKey // of the key that keepSigning made
 
 	mu     sync.Mutex
 	events []Event
