@@ -17,9 +17,10 @@ import (
 
 // Codes of a group.
 const (
-	CodeNoGroup  Code = "no-group"
-	CodeNotWhole Code = "group-not-whole"
-	CodeDrift    Code = "drift"
+	CodeNoGroup   Code = "no-group"
+	CodeNotWhole  Code = "group-not-whole"
+	CodeNotMember Code = "not-in-group"
+	CodeDrift     Code = "drift"
 )
 
 // groupPath is where a group's record is remembered.
