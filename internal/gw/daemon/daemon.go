@@ -166,7 +166,11 @@ func (p *parts) serveManagement(m *mgmt.Manager, identity *webIdentity, l *liste
 	if err != nil {
 		return err
 	}
-	l.services = []service{httpsServer(m, identity, p.opts.Logger), shell, metricsServer(m, p.figures, p.opts.Logger)}
+	pages, err := httpsServer(m, identity, p.opts.Version, p.opts.Logger)
+	if err != nil {
+		return err
+	}
+	l.services = []service{pages, shell, metricsServer(m, p.figures, p.opts.Logger)}
 	return nil
 }
 

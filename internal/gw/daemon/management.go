@@ -18,6 +18,7 @@ import (
 	"moongate/internal/gw/cli"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/mgmt"
+	"moongate/internal/gw/web"
 	"moongate/internal/httpd"
 	"moongate/internal/sshd"
 )
@@ -29,10 +30,15 @@ const (
 	metricsService = "metrics"
 )
 
-// httpsServer is the XML API over HTTPS.
-func httpsServer(m *mgmt.Manager, identity *webIdentity, logger *slog.Logger) service {
+// httpsServer is the web UI and the XML API over HTTPS.
+func httpsServer(m *mgmt.Manager, identity *webIdentity, version string, logger *slog.Logger) (service, error) {
 	handler := api.New(api.Options{Manager: m, Logger: logger})
+	pages, err := web.New(web.Options{Manager: m, Logger: logger, Version: version})
+	if err != nil {
+		return service{}, err
+	}
 	mux := http.NewServeMux()
+	mux.Handle("/", pages)
 	for _, path := range api.Paths {
 		mux.Handle(path, handler)
 	}
@@ -47,7 +53,7 @@ func httpsServer(m *mgmt.Manager, identity *webIdentity, logger *slog.Logger) se
 				ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 			})
 		},
-	}
+	}, nil
 }
 
 // sshServer is the command line over SSH.

@@ -72,8 +72,10 @@ func (h *Handler) routes() []route {
 	return append(all, route{"POST /logout", logout}, route{"GET /{$}", home}, route{"GET /", missing})
 }
 
-// parts are the files' own routes.
-var parts []func() []route
+// parts are the files' own routes, in the menu's order.
+var parts = []func() []route{
+	commitRoutes, hsmRoutes,
+}
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
