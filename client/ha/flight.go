@@ -78,41 +78,52 @@ func (f *flight[T]) search() {
 	}
 }
 
-// attempt makes the call at one member. It reports true where the search is
-// over.
+// attempt makes the call at one member, and there again where its connection
+// broke and Config.Retry has it wait for the next. It reports true where the
+// search is over.
 func (f *flight[T]) attempt(m *member, generation uint32) bool {
+	for {
+		value, err := f.at(m)
+		if err == nil {
+			m.answers.Add(1)
+			return f.settle(m, nil, &value)
+		}
+		if f.ctx.Err() == nil {
+			if _, answered := errors.AsType[*client.HSMError](err); answered {
+				m.answers.Add(1)
+			} else if f.g.config.Retry > 0 && client.Unavailable(err) && f.await(m, generation) {
+				generation = f.mark(m)
+				continue
+			}
+		}
+		return f.settle(m, err, nil)
+	}
+}
+
+// at makes the call at one member once.
+func (f *flight[T]) at(m *member) (T, error) {
 	c := m.client.Load()
 	if c == nil {
-		return f.settle(m, errors.New("it is being connected"), nil)
+		var none T
+		return none, m.why()
 	}
 	m.outstanding.Add(1)
 	timer := time.AfterFunc(f.g.config.Hedge, func() { f.hedge(m, c) })
 	value, err := f.call(f.ctx, c)
 	timer.Stop()
 	m.outstanding.Add(-1)
-	if err == nil {
-		m.answers.Add(1)
-		return f.settle(m, nil, &value)
-	}
-	if f.ctx.Err() == nil {
-		if _, answered := errors.AsType[*client.HSMError](err); answered {
-			m.answers.Add(1)
-		} else if client.Unavailable(err) && f.g.config.Retry > 0 && f.await(m, generation) {
-			f.again(m)
-		}
-	}
-	return f.settle(m, err, nil)
+	return value, err
 }
 
-// again lets a member be asked once more.
-func (f *flight[T]) again(m *member) {
+// mark notes that a member that came back is being asked again.
+func (f *flight[T]) mark(m *member) uint32 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range f.members {
-		if f.members[i] == m {
-			f.tried[i] = 0
-		}
+	generation := m.view.Load().generation
+	if i := slices.Index(f.members, m); i >= 0 {
+		f.tried[i] = generation + 1
 	}
+	return generation
 }
 
 // hedge runs when a member has been slow: another one is asked as well. A
@@ -345,7 +356,7 @@ func (f *flight[T]) settle(m *member, err error, value *T) bool {
 		f.answered = true
 		m.complain(refusal)
 		f.failed = append(f.failed, MemberError{m.name, err})
-	case !answered && (client.Unavailable(err) || m.client.Load() == nil || errors.Is(err, context.DeadlineExceeded)):
+	case !answered && (client.Unavailable(err) || errors.Is(err, context.DeadlineExceeded)):
 		f.failed = append(f.failed, MemberError{m.name, err})
 	default:
 		f.searches--

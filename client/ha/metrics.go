@@ -8,17 +8,17 @@ import (
 type collector struct{ g *Group }
 
 var (
-	labels      = []string{"group", "member"}
-	stateDesc   = prometheus.NewDesc("moongate_ha_member_state", "1 for the state that a member of the HA group is in, 0 for the others.", append(labels, "state"), nil)
-	sinceDesc   = prometheus.NewDesc("moongate_ha_member_state_since_seconds", "When the member's state last changed, in Unix time.", labels, nil)
-	workDesc    = prometheus.NewDesc("moongate_ha_member_outstanding", "Calls that wait for the member's answer.", labels, nil)
-	failDesc    = prometheus.NewDesc("moongate_ha_failovers_total", "Calls that went on elsewhere after they failed at the member.", labels, nil)
-	hedgeDesc   = prometheus.NewDesc("moongate_ha_hedges_total", "Calls that were asked elsewhere too since the member was slow.", labels, nil)
-	lagDesc     = prometheus.NewDesc("moongate_ha_member_behind_objects", "Objects and tombstones of which the member holds something else than the others; -1 while that is not known.", labels, nil)
-	pendingDesc = prometheus.NewDesc("moongate_ha_member_pending_objects", "Objects of which a change through this client is known not to have reached the member.", labels, nil)
-	equalDesc   = prometheus.NewDesc("moongate_ha_member_digest_equal", "Whether the member's contents were the others' when last compared.", labels, nil)
-	objectsDesc = prometheus.NewDesc("moongate_ha_member_objects", "Objects that the member holds, when last asked.", labels, nil)
-	epochDesc   = prometheus.NewDesc("moongate_ha_group_epoch", "Epoch of the HA group's record; 0 while none is known.", []string{"group"}, nil)
+	memberLabels = []string{"group", "member"}
+	stateDesc    = prometheus.NewDesc("moongate_ha_member_state", "1 for the state that a member of the HA group is in, 0 for the others.", append(memberLabels, "state"), nil)
+	sinceDesc    = prometheus.NewDesc("moongate_ha_member_state_since_seconds", "When the member's state last changed, in Unix time.", memberLabels, nil)
+	workDesc     = prometheus.NewDesc("moongate_ha_member_outstanding", "Calls that wait for the member's answer.", memberLabels, nil)
+	failDesc     = prometheus.NewDesc("moongate_ha_failovers_total", "Calls that went on elsewhere after they failed at the member.", memberLabels, nil)
+	hedgeDesc    = prometheus.NewDesc("moongate_ha_hedges_total", "Calls that were asked elsewhere too since the member was slow.", memberLabels, nil)
+	lagDesc      = prometheus.NewDesc("moongate_ha_member_behind_objects", "Objects and tombstones of which the member holds something else than the others; -1 while that is not known.", memberLabels, nil)
+	pendingDesc  = prometheus.NewDesc("moongate_ha_member_pending_objects", "Objects of which a change through this client is known not to have reached the member.", memberLabels, nil)
+	equalDesc    = prometheus.NewDesc("moongate_ha_member_digest_equal", "Whether the member's contents were the others' when last compared.", memberLabels, nil)
+	objectsDesc  = prometheus.NewDesc("moongate_ha_member_objects", "Objects that the member holds, when last asked.", memberLabels, nil)
+	epochDesc    = prometheus.NewDesc("moongate_ha_group_epoch", "Epoch of the HA group's record; 0 while none is known.", []string{"group"}, nil)
 )
 
 func (c *collector) Describe(to chan<- *prometheus.Desc) {

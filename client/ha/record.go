@@ -50,7 +50,6 @@ func (g *Group) identify(m *member, self object.Replica, record object.Group, st
 		return verdict{Refused, fmt.Sprintf("its partition is of another group, %q", record.Label),
 			"remove it from that group, or take it out of this one with `cmu ha remove`"}
 	}
-	g.route()
 	return verdict{state: Behind}
 }
 

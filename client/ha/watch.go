@@ -202,6 +202,7 @@ func (m *member) admit(ctx context.Context, c *client.Client, status client.Stat
 	m.status.Serial, m.status.HSM, m.status.Software = self.Serial, self.HSM, status.Software
 	m.status.Behind, m.status.Equal, m.status.Retries = -1, false, 0
 	m.mu.Unlock()
+	m.g.route()
 	m.set(Behind, "its contents are being compared", "")
 	m.g.wakeKeeper()
 	return true
