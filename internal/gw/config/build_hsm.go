@@ -20,7 +20,9 @@ func hsm(system view) *HSM {
 		}
 		return h
 	case module.node != nil:
-		return &HSM{Provider: PKCS11HSM, Module: &PKCS11Module{Path: module.text("module"), Token: module.text("token")}}
+		return &HSM{Provider: PKCS11HSM, Module: &PKCS11Module{
+			Path: module.text("module"), Token: module.text("token"), CryptoUser: module.text("user-type") == tokenCryptoUser,
+		}}
 	}
 	return nil
 }

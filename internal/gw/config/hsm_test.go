@@ -84,7 +84,12 @@ func TestHSM(t *testing.T) {
 		{"a module", func(b *Builder) {
 			b.Set(modulePath+"/module", "/usr/lib/softhsm/libsofthsm2.so")
 			b.Set(modulePath+"/token", "gateway")
-		}, &HSM{Provider: PKCS11HSM, Module: &PKCS11Module{"/usr/lib/softhsm/libsofthsm2.so", "gateway"}}, nil},
+		}, &HSM{Provider: PKCS11HSM, Module: &PKCS11Module{"/usr/lib/softhsm/libsofthsm2.so", "gateway", false}}, nil},
+		{"a module as Crypto User", func(b *Builder) {
+			b.Set(modulePath+"/module", "/usr/safenet/lunaclient/lib/libCryptoki2_64.so")
+			b.Set(modulePath+"/token", "gateway")
+			b.Set(modulePath+"/user-type", "crypto-user")
+		}, &HSM{Provider: PKCS11HSM, Module: &PKCS11Module{"/usr/safenet/lunaclient/lib/libCryptoki2_64.so", "gateway", true}}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,12 @@ const (
 	maxTokenLabel = 32  // bytes of a token's label (PKCS #11 section 3.2, CK_TOKEN_INFO)
 )
 
+// The words of user-type.
+const (
+	tokenUser       = "user"
+	tokenCryptoUser = "crypto-user"
+)
+
 // The words of client-version.
 const (
 	versionAutomatic = "automatic"
@@ -34,6 +40,7 @@ func hsmTable() *element {
 			container("pkcs11", "a PKCS#11 module on this machine, in a process of its own",
 				leaf("module", "the module's file", absolutePath()).need(),
 				leaf("token", "the label of the token that has the keys", tokenLabel()).need(),
+				leaf("user-type", "as which the gateway logs in: user, or crypto-user, whom Thales Luna has beside it and who makes no keys", oneWord(tokenUser, tokenCryptoUser)).or(tokenUser),
 			),
 		),
 		leaf("client-version", "the protocol that is spoken with network HSMs: automatic for the newest that both know, or one version and no other", oneWord(versionAutomatic, versionOne)).or(versionAutomatic),

@@ -38,6 +38,9 @@ type HSMGroup struct {
 type PKCS11Module struct {
 	Path  string // of its file
 	Token string // the label of the token in it
+	// CryptoUser: log in as the user of that name that Thales Luna has beside
+	// PKCS#11's.
+	CryptoUser bool
 }
 
 // HSMSource is a service route.

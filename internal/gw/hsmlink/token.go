@@ -47,8 +47,12 @@ func (l *Link) assembleToken() {
 		}
 	}
 	if p.connect {
+		var user string
+		if l.hsm.Module.CryptoUser {
+			user = p11host.LunaCryptoUser
+		}
 		started, err := p11host.Start(p11host.Config{
-			Module: l.hsm.Module.Path, Token: l.hsm.Module.Token, Program: l.m.o.Module, Env: l.m.o.ModuleEnvironment, Logger: l.m.o.Logger,
+			Module: l.hsm.Module.Path, Token: l.hsm.Module.Token, Program: l.m.o.Module, Env: l.m.o.ModuleEnvironment, Logger: l.m.o.Logger, UserType: user,
 			PIN: func() ([]byte, error) { return l.m.store.password(of) },
 		})
 		if err != nil {

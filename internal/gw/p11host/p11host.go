@@ -32,6 +32,10 @@ import (
 // Program is the helper's name.
 const Program = "moongate-p11"
 
+// LunaCryptoUser is the user type (CKU_CRYPTO_USER) of Thales Luna's user who
+// uses keys and makes none.
+const LunaCryptoUser = "0x80000001"
+
 // Config says which token, and how.
 type Config struct {
 	// Module is the absolute path of the module; Token the token's label or
