@@ -186,14 +186,17 @@ type LoginRequest struct {
 	Keep bool
 }
 
-// LoggedIn is what became of a login on one server.
+// LoggedIn is what became of a login on one server, or after it of the group.
 type LoggedIn struct {
-	Server    string
+	Server    string // or "HA group NAME"
 	Partition client.PartitionInfo
-	Err       error // an *Error; nil where the password is right
+	Note      string // what else was done; may be empty
+	Err       error  // an *Error; nil where the password is right
 }
 
 // Login tries a password on each server, once, and takes it where it is right.
+// With the Crypto Officer's on all servers of a group, the group is made of what
+// is configured, too: created, with servers added and taken out.
 // The error is that of a request that cannot work; what became of each server is
 // in the list.
 func (m *Manager) Login(ctx context.Context, r LoginRequest) ([]LoggedIn, error) {
@@ -222,6 +225,11 @@ func (m *Manager) Login(ctx context.Context, r LoginRequest) ([]LoggedIn, error)
 	var list []LoggedIn
 	for _, mod := range modules {
 		list = append(list, l.login(ctx, mod, r))
+	}
+	if l.hsm.HA != nil && r.Role == client.RoleCryptoOfficer && !slices.ContainsFunc(list, func(done LoggedIn) bool { return done.Err != nil }) {
+		if group := l.followGroup(ctx, r.Password); group != nil {
+			list = append(list, *group)
+		}
 	}
 	l.rebuild()
 	return list, nil

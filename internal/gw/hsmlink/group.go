@@ -151,6 +151,10 @@ func (m *Manager) CreateGroup(ctx context.Context, password []byte, progress fun
 	}
 	m.acting.Lock()
 	defer m.acting.Unlock()
+	return l.createGroup(ctx, password, progress)
+}
+
+func (l *Link) createGroup(ctx context.Context, password []byte, progress func(ha.Progress)) (ha.Record, error) {
 	c, err := l.officerConfig(password)
 	if err != nil {
 		return ha.Record{}, err
@@ -164,8 +168,8 @@ func (m *Manager) CreateGroup(ctx context.Context, password []byte, progress fun
 	l.mu.Lock()
 	l.record = record
 	l.mu.Unlock()
-	m.o.Logger.Info("HSM group created", "group", record.Label, "members", len(record.Members))
-	m.event(Event{ID: "hsm-ha-created", Object: record.Label, Text: fmt.Sprintf("the HSM group %s is made of %s", record.Label, strings.Join(memberNames(record), ", "))})
+	l.m.o.Logger.Info("HSM group created", "group", record.Label, "members", len(record.Members))
+	l.m.event(Event{ID: "hsm-ha-created", Object: record.Label, Text: fmt.Sprintf("the HSM group %s is made of %s", record.Label, strings.Join(memberNames(record), ", "))})
 	l.rebuild()
 	return record, nil
 }
@@ -192,7 +196,11 @@ func (l *Link) asOfficer(ctx context.Context, password []byte, do func(*ha.Group
 	if err != nil {
 		return err
 	}
-	group, err := ha.Open(c)
+	members := c
+	if recorded := l.recorded(c.Members); len(recorded) >= 2 {
+		members.Members = recorded // the others are strangers to it yet
+	}
+	group, err := ha.Open(members)
 	if err != nil {
 		return err
 	}
@@ -203,7 +211,23 @@ func (l *Link) asOfficer(ctx context.Context, password []byte, do func(*ha.Group
 	within, cancel := context.WithTimeout(ctx, handover)
 	defer cancel()
 	_ = group.ReadyAll(within) // who is away is said by what follows
+	for connecting := true; connecting && within.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		connecting = slices.ContainsFunc(group.Members(), func(m ha.MemberStatus) bool { return m.State == ha.Connecting })
+	}
 	return do(group, c)
+}
+
+// recorded are those of the members that the group's record names, as far as it
+// is known.
+func (l *Link) recorded(members []ha.Member) []ha.Member {
+	l.mu.Lock()
+	group, record := l.group, l.record
+	l.mu.Unlock()
+	if group != nil && group.Record().Epoch > 0 {
+		record = group.Record()
+	}
+	names := memberNames(record)
+	return slices.DeleteFunc(slices.Clone(members), func(m ha.Member) bool { return !slices.Contains(names, m.Name) })
 }
 
 // Synchronize brings all members to the same keys. Passwords as of CreateGroup.
@@ -285,4 +309,34 @@ func (l *Link) rebuildGroup() {
 	l.traffic = ""
 	l.building.Unlock()
 	l.rebuild()
+}
+
+// followGroup makes the group what is configured, after a login as the Crypto
+// Officer: it is created, servers are added to it and taken out of it. It returns
+// nil where nothing is to be done, or a server cannot be logged in to yet.
+func (l *Link) followGroup(ctx context.Context, password []byte) *LoggedIn {
+	for _, mod := range l.modules {
+		if l.m.store.has(passwordOf{mod.name, client.RoleCryptoOfficer}) != nil {
+			return nil
+		}
+	}
+	done := &LoggedIn{Server: "HA group " + l.hsm.HA.Name}
+	if !l.knowsGroup() {
+		var record ha.Record
+		if record, done.Err = l.createGroup(ctx, password, nil); done.Err == nil {
+			done.Note = "made of " + strings.Join(memberNames(record), ", ")
+		}
+		return done
+	}
+	replaced, err := l.replaceServers(ctx, password, nil)
+	if len(replaced.Added) > 0 {
+		done.Note = "added " + strings.Join(replaced.Added, ", ")
+	}
+	if len(replaced.Removed) > 0 {
+		done.Note = strings.TrimPrefix(done.Note+", removed "+strings.Join(replaced.Removed, ", "), ", ")
+	}
+	if done.Err = err; err == nil && done.Note == "" {
+		return nil
+	}
+	return done
 }
