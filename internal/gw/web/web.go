@@ -74,7 +74,7 @@ func (h *Handler) routes() []route {
 
 // parts are the files' own routes, in the menu's order.
 var parts = []func() []route{
-	commitRoutes, hsmRoutes,
+	commitRoutes, hsmRoutes, certificateRoutes, masterKeyRoutes,
 }
 
 // ServeHTTP implements http.Handler.
