@@ -73,7 +73,7 @@ type Member struct {
 	// Name is for people: 1 to 64 bytes of printable ASCII, unlike the others'.
 	Name string
 	// Config is how to reach it. All members log in as the same role. Its
-	// NoWait is set, and its KeepAlive (2 s), ConnectTimeout (3 s) and MaxBackoff
+	// NoWait is set, and its KeepAlive (5 s), ConnectTimeout (3 s) and MaxBackoff
 	// (1 s) have shorter defaults than those of a client.Client alone, since there
 	// is somewhere else to go. Its Logger is the group's unless it has one.
 	client.Config
@@ -94,7 +94,7 @@ const (
 	defaultHedge = 500 * time.Millisecond
 	defaultProbe = time.Second
 
-	memberKeepAlive      = 2 * time.Second
+	memberKeepAlive      = 5 * time.Second
 	memberConnectTimeout = 3 * time.Second
 	memberMaxBackoff     = time.Second
 

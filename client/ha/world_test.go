@@ -302,7 +302,7 @@ func (c *cluster) serve() {
 // config is that of a group of all HSMs, quick in everything.
 func (c *cluster) config(role client.Role) Config {
 	c.t.Helper()
-	config := Config{Label: "test-ha", Hedge: 150 * time.Millisecond, Probe: 150 * time.Millisecond}
+	config := Config{Label: "test-ha", Hedge: slowness * 150 * time.Millisecond, Probe: slowness * 150 * time.Millisecond}
 	for i := range c.hsms {
 		config.Members = append(config.Members, c.member(i, role))
 	}
@@ -324,7 +324,7 @@ func (c *cluster) member(i int, role client.Role) Member {
 	return Member{Name: a.name, Config: client.Config{
 		Address: c.proxies[i].address, ServerCertificates: []*x509.Certificate{pinned}, Certificate: a.client, Partition: "p",
 		Role: role, Password: func() ([]byte, error) { return append([]byte(nil), password...), nil },
-		MaxBackoff: 100 * time.Millisecond, CallTimeout: testPatience, KeepAlive: 500 * time.Millisecond, ConnectTimeout: 5 * time.Second,
+		MaxBackoff: slowness * 150 * time.Millisecond, CallTimeout: testPatience, KeepAlive: slowness * time.Second, ConnectTimeout: 5 * time.Second,
 	}}
 }
 

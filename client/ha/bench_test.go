@@ -1,0 +1,55 @@
+package ha
+
+import (
+	"crypto"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"moongate/client"
+)
+
+// BenchmarkSign compares signatures through a group with those through a client
+// of one of its HSMs alone: the same key, the same servers.
+func BenchmarkSign(b *testing.B) {
+	c := newCluster(b, 2)
+	config := c.config(client.RoleCryptoOfficer)
+	for i := range config.Members {
+		config.Members[i].Address = c.hsms[i].address // past the proxies
+	}
+	g := c.create(config)
+	key := newEC(b, g, "bench")
+	alone, err := c.direct(0).Key(b.Context(), key.ID())
+	must(b, err)
+	// A group of which only one member is there, so that the same HSM does the
+	// same work: what is left is the group's own cost.
+	must(b, c.hsms[1].kill())
+	eventually(b, "one left", func() bool { return g.stateOf("hsmb") == Lost })
+	for _, n := range []int{1, 16, 64} {
+		b.Run(fmt.Sprint("client/", n), func(b *testing.B) { inFlight(b, n, alone) })
+		b.Run(fmt.Sprint("group/", n), func(b *testing.B) { inFlight(b, n, key) })
+	}
+}
+
+// inFlight signs from n goroutines until the benchmark's end.
+func inFlight(b *testing.B, n int, key client.Key) {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var callers sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range n {
+		callers.Go(func() {
+			for left.Add(-1) >= 0 {
+				if _, err := key.Sign(nil, digest[:], crypto.SHA256); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	callers.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
