@@ -36,7 +36,7 @@ func newXMLAPI(t *testing.T, g *world.Gateway) *xmlAPI {
 	if !roots.AppendCertsFromPEM(own) {
 		t.Fatal("the gateway's own certificate is none")
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}, DialContext: g.Host.Dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	a := &xmlAPI{address: g.Web, http: &http.Client{Timeout: 60 * time.Second, Transport: transport}}
 	answer, err := a.ask(t.Context(), "type", "keygen", "user", "admin", "password", g.Admin)
