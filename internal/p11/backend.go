@@ -104,7 +104,7 @@ func (s *session) officer() error {
 		return err
 	}
 	if s.role.Load() != uint32(object.RoleCryptoOfficer) {
-		return object.Errorf(object.ErrUserType, "a Crypto User makes no keys; log in as Crypto Officer")
+		return object.Errorf(object.ErrUserType, "a Crypto User makes no objects; log in as Crypto Officer")
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type Module interface {
 	Decrypt(session uint, m Mechanism, key uint, data []byte) ([]byte, error)
 	GenerateKey(session, mechanism uint, template []Attribute) (uint, error)
 	GenerateKeyPair(session, mechanism uint, public, private []Attribute) (pub, priv uint, err error)
+	CreateObject(session uint, template []Attribute) (uint, error)
 	Random(session uint, n int) ([]byte, error)
 
 	// Finalize ends the module. No call is in flight.

@@ -24,10 +24,6 @@ func noAudit() error {
 	return object.Errorf(object.ErrNotSupported, "a PKCS#11 token has no audit log that can be read through its module")
 }
 
-func (s *session) Store(context.Context, object.OperationID, object.Template) (object.ID, error) {
-	return object.ID{}, elsewhere("storing objects")
-}
-
 func (s *session) SetAttributes(context.Context, object.OperationID, object.ID, object.Template) error {
 	return elsewhere("changing objects")
 }

@@ -21,7 +21,7 @@ import (
 
 // A process loads a module once, and it finds its tokens then: every test has
 // one of these.
-const tokens = 24
+const tokens = 32
 
 var (
 	store  *p11test.Store

@@ -101,6 +101,11 @@ func (m *module) GenerateKeyPair(session, mechanism uint, public, private []p11.
 	return uint(pub), uint(priv), answer(err)
 }
 
+func (m *module) CreateObject(session uint, template []p11.Attribute) (uint, error) {
+	object, err := m.ctx.CreateObject(pkcs11.SessionHandle(session), templateOf(template))
+	return uint(object), answer(err)
+}
+
 func plain(mechanism uint) []*pkcs11.Mechanism {
 	return []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)}
 }
