@@ -359,9 +359,12 @@ func (g *Group) anyBlind(holdings []*holding) bool {
 }
 
 // othersSettled reports whether every other member had its chance to answer
-// before one is used alone.
+// before one is used alone: it was tried, or a probe's time has passed.
 func (g *Group) othersSettled(alone *member) bool {
-	if !alone.view.Load().blind {
+	alone.mu.Lock()
+	waited := alone.compared || time.Since(alone.arrived) > g.config.Probe
+	alone.mu.Unlock()
+	if waited {
 		return true
 	}
 	for _, m := range g.all() {

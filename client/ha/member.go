@@ -56,6 +56,7 @@ type member struct {
 	replica  object.Replica     // of the last connection; guarded by mu
 	known    bool               // replica is of this connection, and of this group; guarded by mu
 	compared bool               // the contents, on this connection; guarded by mu
+	arrived  time.Time          // when replica was told; guarded by mu
 	mute     bool               // it does not say what it holds; guarded by mu
 	stale    map[ID]struct{}    // where it differs from the others; guarded by mu
 	pending  map[ID]struct{}    // changes through this Group that it missed; guarded by mu

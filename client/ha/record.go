@@ -310,12 +310,13 @@ func lists(self, peer object.Replica) bool {
 	return slices.ContainsFunc(self.Peers, func(p object.Peer) bool { return p.HSM == peer.HSM && p.Serial == peer.Serial })
 }
 
-// present are the members of the record that can be reached, as candidates.
-func (g *Group) present(ctx context.Context) ([]candidate, error) {
+// present are the members of a record that can be reached, as candidates.
+func (g *Group) present(ctx context.Context, of object.Group) ([]candidate, error) {
 	var list []candidate
 	for _, m := range *g.routing.Load() {
 		c := m.client.Load()
-		if c == nil || !m.reachable() {
+		self, known := m.self()
+		if c == nil || !m.reachable() || !known || !slices.ContainsFunc(of.Members, func(r object.Member) bool { return r.HSM == self.HSM && r.Serial == self.Serial }) {
 			continue
 		}
 		self, record, err := introduce(ctx, c)
@@ -363,13 +364,6 @@ func (g *Group) rewrite(ctx context.Context, at []candidate, next object.Group) 
 // each has to list the new one. Objects that were in the partition before come
 // to all members. progress may be nil.
 func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) error {
-	if g.role != client.RoleCryptoOfficer {
-		return errNotOfficer
-	}
-	m.Role = g.role
-	if err := m.check(); err != nil {
-		return err
-	}
 	record := g.Record()
 	if known := g.member(m.Name); known != nil && known.state() != Removed && known.state() != Refused {
 		return fmt.Errorf("the group has a member %q already", m.Name)
@@ -377,7 +371,40 @@ func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) erro
 	if len(record.Members) >= object.MaxMembers {
 		return fmt.Errorf("the group has %d members, the most there may be; remove one first", len(record.Members))
 	}
-	at, err := g.present(ctx)
+	return g.enter(ctx, record, m, progress)
+}
+
+// Replace takes the member old out of the group, by its name in the record, and
+// makes another partition a member in its place, in one change of the record: of
+// a group of two where one is dead too. The old one need not be there, nor in
+// the configuration; all others must be. Needs the Crypto Officer. progress may
+// be nil.
+func (g *Group) Replace(ctx context.Context, old string, m Member, progress func(Progress)) error {
+	record := g.Record()
+	i := g.placeNamed(record, old)
+	if i < 0 {
+		return fmt.Errorf("the group's record of epoch %d names no member %q, but %s", record.Epoch, old, memberNames(record))
+	}
+	gone := record.Members[i]
+	left := record
+	left.Members = slices.Delete(slices.Clone(record.Members), i, i+1)
+	if err := g.enter(ctx, left, m, progress); err != nil {
+		return err
+	}
+	return g.part(ctx, old, gone)
+}
+
+// enter makes a partition the last member of a record of which all members are
+// there, writes it as the next epoch, and brings the new member up.
+func (g *Group) enter(ctx context.Context, record object.Group, m Member, progress func(Progress)) error {
+	if g.role != client.RoleCryptoOfficer {
+		return errNotOfficer
+	}
+	m.Role = g.role
+	if err := m.check(); err != nil {
+		return err
+	}
+	at, err := g.present(ctx, record)
 	if err != nil {
 		return err
 	}
@@ -414,6 +441,17 @@ func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) erro
 	return err
 }
 
+// placeNamed is the place of a member in a record, by its name here or there;
+// -1 for none.
+func (g *Group) placeNamed(record object.Group, name string) int {
+	if m := g.member(name); m != nil {
+		if self, known := m.self(); known {
+			return slices.IndexFunc(record.Members, func(r object.Member) bool { return r.HSM == self.HSM && r.Serial == self.Serial })
+		}
+	}
+	return slices.IndexFunc(record.Members, func(r object.Member) bool { return r.Name == name })
+}
+
 // join begins to use a member, in place of one with its name.
 func (g *Group) join(m Member) *member {
 	added := newMember(g, m)
@@ -444,42 +482,55 @@ func (g *Group) Remove(ctx context.Context, name string) error {
 		return errNotOfficer
 	}
 	record := g.Record()
-	i := slices.IndexFunc(record.Members, func(r object.Member) bool { return r.Name == name })
-	leaving := g.member(name)
-	if leaving != nil {
-		if self, known := leaving.self(); known {
-			i = slices.IndexFunc(record.Members, func(r object.Member) bool { return r.HSM == self.HSM && r.Serial == self.Serial })
-		}
-	}
+	i := g.placeNamed(record, name)
 	if i < 0 {
 		return fmt.Errorf("the group's record of epoch %d names no member %q, but %s", record.Epoch, name, memberNames(record))
 	}
 	if len(record.Members) <= object.MinMembers {
-		return fmt.Errorf("the group has %d members, the fewest there may be; add another first, or dissolve the group", len(record.Members))
+		return fmt.Errorf("the group has %d members, the fewest there may be; add another first, replace this one, or dissolve the group", len(record.Members))
 	}
 	gone := record.Members[i]
-	at, err := g.present(ctx)
-	if err != nil {
-		return err
-	}
 	next := record
 	next.Epoch++
 	next.Members = slices.Delete(slices.Clone(record.Members), i, i+1)
-	isGone := func(c candidate) bool { return c.self.HSM == gone.HSM && c.self.Serial == gone.Serial }
-	stay := slices.DeleteFunc(slices.Clone(at), isGone)
+	stay, err := g.present(ctx, next)
+	if err != nil {
+		return err
+	}
 	if err := g.rewrite(ctx, stay, next); err != nil {
 		return err
 	}
+	return g.part(ctx, name, gone)
+}
+
+// part ends what connects the members with one that the record does not name
+// any more.
+func (g *Group) part(ctx context.Context, name string, gone object.Member) error {
 	var failures []error
+	stay, err := g.present(ctx, g.Record())
+	if err != nil {
+		failures = append(failures, err)
+	}
 	for _, c := range stay {
 		if err := c.client.SetPeer(ctx, gone.HSM, gone.Serial, false); err != nil && !isAbsent(client.CodeOf(err)) {
 			failures = append(failures, fmt.Errorf("ending its cloning with %q: %w", name, MemberError{c.member.name, err}))
 		}
 	}
-	for _, c := range at {
-		if isGone(c) {
-			failures = append(failures, leave(ctx, c))
+	var leaving *member
+	for _, m := range g.all() {
+		c := m.client.Load()
+		self, known := m.self()
+		if known && self.HSM == gone.HSM && self.Serial == gone.Serial || !known && m.name == name {
+			leaving = m
 		}
+		if leaving != m || c == nil || !c.Status().Connected {
+			continue
+		}
+		within, cancel := context.WithTimeout(ctx, m.config.ConnectTimeout)
+		if self, record, err := introduce(within, c); err == nil {
+			failures = append(failures, leave(within, candidate{member: m, client: c, self: self, record: record}))
+		}
+		cancel()
 	}
 	g.mu.Lock()
 	g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m == leaving })
@@ -516,7 +567,7 @@ func (g *Group) Dissolve(ctx context.Context) error {
 	if g.role != client.RoleCryptoOfficer {
 		return errNotOfficer
 	}
-	at, err := g.present(ctx)
+	at, err := g.present(ctx, g.Record())
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,42 @@ func TestMembersComeAndGo(t *testing.T) {
 	eventually(t, "the one that left is not used", func() bool { return late.stateOf("hsma") == Removed })
 }
 
+// TestReplace: of a group of two one is dead and another takes its place; when
+// the dead one is back it is none of the group's, and no peer.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	ctx := t.Context()
+	two := c.config(client.RoleCryptoOfficer)
+	two.Members = two.Members[:2]
+	g := c.create(two)
+	key := newEC(t, g, "k")
+	must(t, c.hsms[0].kill())
+	eventually(t, "lost", func() bool { return g.stateOf("hsma") == Lost })
+	if err := g.Add(ctx, c.member(2, client.RoleCryptoOfficer), nil); err == nil || !strings.Contains(err.Error(), "hsma") {
+		t.Errorf("adding while one is away: %v", err)
+	}
+	if err := g.Replace(ctx, "nobody", c.member(2, client.RoleCryptoOfficer), nil); err == nil {
+		t.Error("nobody was replaced")
+	}
+	must(t, g.Replace(ctx, "hsma", c.member(2, client.RoleCryptoOfficer), nil))
+	if r := g.Record(); r.Epoch != 2 || memberNames(r) != "hsmb, hsmc" {
+		t.Errorf("record: %+v", r)
+	}
+	for range 4 {
+		must(t, sign(key))
+	}
+	must(t, c.hsms[0].start())
+	late := c.open(c.config(client.RoleCryptoOfficer))
+	eventually(t, "the old one is not used", func() bool { return late.stateOf("hsma") == Removed })
+	if self, err := c.direct(1).Replica(ctx); err != nil || len(self.Peers) != 1 {
+		t.Errorf("peers: %v, %v", self.Peers, err)
+	}
+	c.hsms = c.hsms[1:]
+	c.proxies = c.proxies[1:]
+	c.wantEqual()
+}
+
 // TestAwayWhileTheRecordChanged: a member that was away gets the new record and
 // the peers that come with it.
 func TestAwayWhileTheRecordChanged(t *testing.T) {

@@ -197,7 +197,7 @@ func (m *member) admit(ctx context.Context, c *client.Client, status client.Stat
 		return false
 	}
 	m.mu.Lock()
-	m.replica, m.known = self, true
+	m.replica, m.known, m.arrived = self, true, time.Now()
 	m.software.Store(&status.Software)
 	m.status.Serial, m.status.HSM, m.status.Software = self.Serial, self.HSM, status.Software
 	m.status.Behind, m.status.Equal, m.status.Retries = -1, false, 0
