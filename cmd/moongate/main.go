@@ -25,7 +25,7 @@ var version = "unknown" // set by the linker
 const usage = `moongate is a TLS-inspecting gateway that never holds its private keys.
 
 Usage:
-  moongate up                an HSM and a gateway on this machine, made on first start
+  moongate up                HSMs (-hsms N) and a gateway on this machine, made on first start
   moongate serve             the gateway alone, from its data directory
   moongate check FILE        check a configuration file and say everything that is wrong
   moongate credentials       print the passwords that the first start made up
@@ -95,6 +95,7 @@ func up(argv []string) error {
 	flags := flag.NewFlagSet("up", flag.ExitOnError)
 	dir := flags.String("data", dataDir(), "data directory")
 	listen := flags.String("listen", os.Getenv("MOONGATE_LISTEN"), "address that the proxy and the inbound listener are opened on, instead of 127.0.0.1 (or $MOONGATE_LISTEN)")
+	hsms := flags.Int("hsms", 0, "how many HSMs, 1 to 16; several are one HA group (default: as many as there are, one at first)")
 	ports := embedded.DefaultPorts
 	for _, p := range []struct {
 		name string
@@ -124,7 +125,7 @@ func up(argv []string) error {
 	ctx, stop := interrupted()
 	defer stop()
 	return embedded.Up(ctx, embedded.Options{
-		Dir: *dir, Programs: filepath.Dir(self), Listen: *listen, Ports: ports, Out: os.Stdout,
+		Dir: *dir, Programs: filepath.Dir(self), Listen: *listen, HSMs: *hsms, Ports: ports, Out: os.Stdout,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 }

@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strconv"
 
 	"moongate/internal/durable"
@@ -13,13 +14,26 @@ import (
 
 // writeConfiguration writes the gateway's first configuration. It is never
 // written again: from then on it is the administrator's.
-func writeConfiguration(path string, ports Ports, certificates map[string][]byte, originCA []byte) error {
+func writeConfiguration(path string, ports Ports, hsms []*hsm, certificates map[string][]byte, originCA []byte) error {
 	b := config.NewBuilder()
 	system := config.DevicePath + "/deviceconfig/system"
 	b.Set(system+"/hostname", "moongate")
-	server := system + "/hsm-settings/provider/safenet-network/hsm-server/" + config.EntryStep(moduleName)
-	b.Set(server+"/server-address", "127.0.0.1")
-	b.Set(server+"/port", strconv.Itoa(ports.HSM))
+	network := system + "/hsm-settings/provider/safenet-network"
+	for _, h := range hsms {
+		server := network + "/hsm-server/" + config.EntryStep(h.server)
+		host, port, err := net.SplitHostPort(h.address)
+		if err != nil {
+			return fmt.Errorf("making the gateway's configuration: %w", err)
+		}
+		b.Set(server+"/server-address", host)
+		b.Set(server+"/port", port)
+		if h.shell != 0 {
+			b.Set(server+"/ssh-port", strconv.Itoa(h.shell))
+		}
+	}
+	if len(hsms) > 1 {
+		b.Set(network+"/ha/ha-group-name", groupName)
+	}
 
 	management := config.DevicePath + "/deviceconfig/setting/management"
 	b.Set(management+"/https-port", strconv.Itoa(ports.Web))

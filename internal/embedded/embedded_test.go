@@ -145,7 +145,8 @@ func TestPortsAreReadBack(t *testing.T) {
 	raw, err := makeAuthority()
 	must(t, err)
 	block, _ := pem.Decode(raw)
-	must(t, writeConfiguration(path, want, certificates, pem.EncodeToMemory(block)))
+	u := &up{l: layout{t.TempDir()}, ports: want}
+	must(t, writeConfiguration(path, want, u.hsmsOf(), certificates, pem.EncodeToMemory(block)))
 	snapshot, _, err := config.Load(path)
 	must(t, err)
 	settings := filepath.Join(t.TempDir(), "hsm.toml")
@@ -205,14 +206,16 @@ func TestLinkIsTheAdministrators(t *testing.T) {
 	t.Parallel()
 	l := layout{t.TempDir()}
 	must(t, os.Mkdir(l.hsm(), 0o700))
-	must(t, os.WriteFile(l.hsmCertificate(), []byte("certificate"), 0o644))
-	must(t, ensureLink(l, Credentials{"partition-co": "first"}))
+	must(t, os.WriteFile(l.hsmCertificate(1), []byte("certificate"), 0o644))
+	u := &up{l: l, cred: Credentials{"partition-co": "first"}}
+	u.hsms = u.hsmsOf()
+	must(t, u.ensureLink())
 	files := l.gateway()
 	must(t, os.WriteFile(files.Password(), []byte("changed\n"), 0o600))
 	key, err := os.ReadFile(files.ClientKey())
 	must(t, err)
-	must(t, ensureLink(l, Credentials{"partition-co": "first"}))
-	for path, want := range map[string]string{files.Password(): "changed\n", files.ClientKey(): string(key), files.ServerCertificate(moduleName): "certificate"} {
+	must(t, u.ensureLink())
+	for path, want := range map[string]string{files.Password(): "changed\n", files.ClientKey(): string(key), files.ServerCertificate("hsm1"): "certificate"} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s was written again: %v", path, err)
 		}
@@ -224,7 +227,7 @@ func TestLinkIsTheAdministrators(t *testing.T) {
 	}
 	// The second half of a pair was not written.
 	must(t, os.Remove(files.ClientCertificate()))
-	must(t, ensureLink(l, Credentials{"partition-co": "first"}))
+	must(t, u.ensureLink())
 	if again, err := os.ReadFile(files.ClientKey()); err != nil || string(again) == string(key) {
 		t.Errorf("a key without its certificate was kept: %v", err)
 	}

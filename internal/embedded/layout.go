@@ -18,10 +18,9 @@ import (
 // layout is where everything is below the data directory.
 type layout struct{ dir string }
 
-func (l layout) hsm() string             { return filepath.Join(l.dir, "hsm") }
+func (l layout) hsm() string             { return l.hsmDir(1) }
 func (l layout) hsmRootKey() string      { return filepath.Join(l.hsm(), "device.key") }
-func (l layout) hsmCertificate() string  { return filepath.Join(l.hsm(), "server.pem") }
-func (l layout) hsmSettings() string     { return filepath.Join(l.hsm(), "hsm.toml") }
+func (l layout) hsmSettings() string     { return filepath.Join(l.hsm(), hsmSettingsFile) }
 func (l layout) gateway() gateway.Files  { return gateway.In(filepath.Join(l.dir, "gateway")) }
 func (l layout) credentials() string     { return CredentialsFile(l.dir) }
 func (l layout) originAuthority() string { return filepath.Join(l.dir, "origin.pem") }
@@ -35,7 +34,6 @@ func CredentialsFile(dir string) string { return filepath.Join(dir, "credentials
 
 // Names in the configuration that the first start writes.
 const (
-	moduleName    = "embedded"
 	partitionName = "gateway"
 	clientName    = "gateway"
 	proxyName     = "proxy"

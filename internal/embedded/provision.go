@@ -63,12 +63,12 @@ const exitNoHSM = 3
 
 // ensureInitialized makes the HSM where there is none. One that does not open
 // is left to the administrator.
-func (t hsmTool) ensureInitialized(ctx context.Context, cred Credentials) error {
+func (t hsmTool) ensureInitialized(ctx context.Context, cred Credentials, label string) error {
 	_, err := t.run(ctx, "", "hsm", "show")
 	if exit, ended := errors.AsType[*exec.ExitError](err); err == nil || !ended || exit.ExitCode() != exitNoHSM {
 		return err
 	}
-	_, err = t.run(ctx, answers(cred["hsm-so"], cred["hsm-so"]), "init", "-label", "moongate", "-host", "localhost", "-host", "127.0.0.1")
+	_, err = t.run(ctx, answers(cred["hsm-so"], cred["hsm-so"]), "init", "-label", label, "-host", "localhost", "-host", "127.0.0.1")
 	return err
 }
 
@@ -163,10 +163,10 @@ func fingerprintOf(path string) (string, error) {
 }
 
 // ensureLink makes what is missing of the gateway's side of the link: its
-// certificate, the HSM's pinned one, partition and password. What is there is
+// certificate, the HSMs' pinned ones, partition and password. What is there is
 // the administrator's, who may have changed the password.
-func ensureLink(l layout, cred Credentials) error {
-	files := l.gateway()
+func (u *up) ensureLink() error {
+	files := u.l.gateway()
 	for _, dir := range []string{files.Dir(), files.HSM(), files.Log()} {
 		if err := durable.Mkdir(dir); err != nil {
 			return err
@@ -184,14 +184,18 @@ func ensureLink(l layout, cred Credentials) error {
 			return err
 		}
 	}
-	server, err := os.ReadFile(l.hsmCertificate())
-	if err != nil {
-		return fmt.Errorf("reading the HSM's certificate: %w", err)
+	for _, h := range u.hsms {
+		server, err := os.ReadFile(u.l.hsmCertificate(h.number))
+		if err != nil {
+			return fmt.Errorf("reading the HSM's certificate: %w", err)
+		}
+		if err := writeMissing(files.ServerCertificate(h.server), server, 0o644); err != nil {
+			return err
+		}
 	}
 	return errors.Join(
-		writeMissing(files.ServerCertificate(moduleName), server, 0o644),
 		writeMissing(files.Partition(), []byte(partitionName+"\n"), 0o600),
-		writeMissing(files.Password(), []byte(cred["partition-co"]+"\n"), 0o600),
+		writeMissing(files.Password(), []byte(u.cred["partition-co"]+"\n"), 0o600),
 	)
 }
 
@@ -217,18 +221,18 @@ func writeMissing(path string, content []byte, mode fs.FileMode) error {
 }
 
 // dialHSM logs in to the gateway's partition as its Crypto Officer.
-func dialHSM(ctx context.Context, l layout, address string, cred Credentials) (*client.Client, error) {
+func dialHSM(ctx context.Context, l layout, h *hsm, cred Credentials) (*client.Client, error) {
 	files := l.gateway()
 	pair, err := tls.LoadX509KeyPair(files.ClientCertificate(), files.ClientKey())
 	if err != nil {
 		return nil, fmt.Errorf("reading the gateway's certificate: %w", err)
 	}
-	servers, err := client.LoadCertificates(files.ServerCertificate(moduleName))
+	servers, err := client.LoadCertificates(files.ServerCertificate(h.server))
 	if err != nil {
 		return nil, err
 	}
 	return client.Dial(ctx, client.Config{
-		Address: address, ServerCertificates: servers, Certificate: pair,
+		Address: h.address, ServerCertificates: servers, Certificate: pair,
 		Partition: partitionName, Role: client.RoleCryptoOfficer, Software: "moongate up",
 		Password: func() ([]byte, error) { return []byte(cred["partition-co"]), nil },
 	})

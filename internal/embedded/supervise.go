@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,8 @@ type program struct {
 	// returns.
 	log    *messages
 	logger *slog.Logger
+
+	pid atomic.Int64 // of the newest process
 }
 
 // run keeps the program running until ctx is done, then stops it and waits.
@@ -93,6 +96,7 @@ func (p *program) start(ctx context.Context, ready func(string)) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	p.pid.Store(int64(cmd.Process.Pid))
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if line := lines.Text(); strings.HasPrefix(line, "listening ") {

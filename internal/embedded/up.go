@@ -36,7 +36,11 @@ type Options struct {
 	// Listen is the address that proxy and inbound listeners are opened on;
 	// empty is that of the configuration, 127.0.0.1.
 	Listen string
-	// Ports are for the first start.
+	// HSMs is how many network HSMs there are, 1 to 16; 0 is as many as there are
+	// already, one at first. Several are one HA group.
+	HSMs int
+	// Ports are for the first start. HSMs behind the first one have ports beside
+	// its, or free ones.
 	Ports Ports
 	// Out gets what a person reads; Logger the rest.
 	Out    io.Writer
@@ -66,6 +70,10 @@ func Up(ctx context.Context, opts Options) error {
 		return err
 	}
 
+	hsms, err := l.howMany(opts.HSMs)
+	if err != nil {
+		return err
+	}
 	ports := opts.Ports
 	var configured *config.Snapshot
 	if configured, err = gateway.Running(l.gateway()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -90,7 +98,12 @@ func Up(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	u := &up{opts: opts, l: l, configured: configured, ports: ports, cred: cred, ca: ca}
+	further, err := furtherPorts(l, ports, hsms)
+	if err != nil {
+		return err
+	}
+	u := &up{opts: opts, l: l, configured: configured, ports: ports, further: further, cred: cred, ca: ca}
+	u.hsms = u.hsmsOf()
 	u.chooseUsers()
 	return u.run(ctx)
 }
@@ -126,6 +139,8 @@ type up struct {
 	// nil at the first start.
 	configured *config.Snapshot
 	ports      Ports
+	further    []HSMPorts // of the HSMs behind the first one
+	hsms       []*hsm
 	cred       Credentials
 	ca         *authority
 
@@ -151,17 +166,10 @@ func (u *up) say(format string, args ...any) { fmt.Fprintf(u.opts.Out, format+"\
 // run starts, in this order, HSM, origin and gateway, and stops them in the
 // reverse order.
 func (u *up) run(ctx context.Context) error {
-	tool := hsmTool{u.program("moongate-hsm"), u.l.hsm()}
-	if err := tool.ensureInitialized(ctx, u.cred); err != nil {
-		return err
-	}
-	if u.configured == nil {
-		if err := writeHSMSettings(u.l.hsmSettings(), u.ports); err != nil {
+	for _, h := range u.hsms {
+		if err := u.makeHSM(ctx, h); err != nil {
 			return err
 		}
-	}
-	if err := give(u.l.hsm(), u.hsmUser); err != nil {
-		return fmt.Errorf("giving the HSM's directory to its user: %w", err)
 	}
 	if ip := net.ParseIP(u.opts.Listen); u.opts.Listen != "" && !ip.IsLoopback() {
 		u.say("WARNING: the proxy listens on %s: everybody who reaches this address can use it.", u.opts.Listen)
@@ -176,14 +184,16 @@ func (u *up) run(ctx context.Context) error {
 	gateway, stopGateway := u.stage(ctx)
 	defer stopGateway()
 
-	if err := u.startHSM(ctx, hsm); err != nil {
-		return err
+	for _, h := range u.hsms {
+		if err := u.startHSM(ctx, hsm, h); err != nil {
+			return err
+		}
 	}
 	// Provisioning ends with the HSM, too.
 	provisioning, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(hsm.ctx, cancel)()
-	if err := u.provision(provisioning, tool); err != nil {
+	if err := u.provision(provisioning); err != nil {
 		return err
 	}
 	demo, err := newOrigin(local(u.ports.Origin), u.ca)
@@ -247,32 +257,63 @@ func (s *stage) supervise(ctx context.Context, p *program) error {
 	}
 }
 
-func (u *up) startHSM(ctx context.Context, s *stage) error {
-	log, err := openMessages(u.l.log("hsm"))
+// makeHSM makes an HSM where there is none, and its configuration.
+func (u *up) makeHSM(ctx context.Context, h *hsm) error {
+	label := "moongate"
+	if h.number > 1 {
+		label += strconv.Itoa(h.number)
+	}
+	if err := h.tool.ensureInitialized(ctx, u.cred, label); err != nil {
+		return err
+	}
+	settings := filepath.Join(h.tool.dir, hsmSettingsFile)
+	var err error
+	switch {
+	case h.number > 1 && !exists(settings):
+		err = writeFurtherSettings(settings, u.further[h.number-2])
+	case h.number == 1 && u.configured == nil:
+		err = writeHSMSettings(settings, u.ports)
+	}
 	if err != nil {
 		return err
 	}
-	return s.supervise(ctx, &program{
-		name: "moongate-hsm", path: u.program("moongate-hsm"), user: u.hsmUser, log: log, logger: u.opts.Logger,
-		args: []string{"-data", u.l.hsm(), "serve", "-listen", local(u.ports.HSM)},
-	})
+	if err := give(h.tool.dir, u.hsmUser); err != nil {
+		return fmt.Errorf("giving the HSM's directory to its user: %w", err)
+	}
+	return nil
 }
 
-// provision makes what is missing between the two: registration, keys,
-// certificates, configuration.
-func (u *up) provision(ctx context.Context, tool hsmTool) error {
-	if err := ensureLink(u.l, u.cred); err != nil {
-		return fmt.Errorf("making the gateway's link to the HSM: %w", err)
-	}
-	if err := tool.ensureAccount(ctx, u.cred); err != nil {
+func (u *up) startHSM(ctx context.Context, s *stage, h *hsm) error {
+	name := filepath.Base(h.tool.dir)
+	log, err := openMessages(u.l.log(name))
+	if err != nil {
 		return err
 	}
-	if err := tool.ensurePartition(ctx, u.cred, u.l.gateway().ClientCertificate()); err != nil {
+	args := []string{"-data", h.tool.dir, "serve"}
+	if h.number == 1 { // the others have it in their configuration
+		args = append(args, "-listen", h.address)
+	}
+	h.program = &program{name: strings.Replace(name, "hsm", "moongate-hsm", 1), path: h.tool.path, user: u.hsmUser, log: log, logger: u.opts.Logger, args: args}
+	return s.supervise(ctx, h.program)
+}
+
+// provision makes what is missing between HSMs and gateway: registration, keys,
+// certificates, group, configuration.
+func (u *up) provision(ctx context.Context) error {
+	if err := u.ensureLink(); err != nil {
+		return fmt.Errorf("making the gateway's link to the HSM: %w", err)
+	}
+	for _, h := range u.hsms {
+		if err := h.tool.ensureAccount(ctx, u.cred); err != nil {
+			return err
+		}
+	}
+	if err := u.hsms[0].tool.ensurePartition(ctx, u.cred, u.l.gateway().ClientCertificate()); err != nil {
 		return err
 	}
 	if u.configured == nil {
 		u.say("making CA keys on the HSM")
-		c, err := dialHSM(ctx, u.l, local(u.ports.HSM), u.cred)
+		c, err := dialHSM(ctx, u.l, u.hsms[0], u.cred)
 		if err != nil {
 			return err
 		}
@@ -281,11 +322,20 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 		if err != nil {
 			return err
 		}
-		if err := writeConfiguration(u.l.gateway().Config(), u.ports, certificates, u.ca.PEM()); err != nil {
+		if err := u.provisionGroup(ctx); err != nil {
 			return err
 		}
-	} else if err := republish(u.l, u.configured); err != nil {
-		return err
+		if err := writeConfiguration(u.l.gateway().Config(), u.ports, u.hsms, certificates, u.ca.PEM()); err != nil {
+			return err
+		}
+	} else {
+		if err := republish(u.l, u.configured); err != nil {
+			return err
+		}
+		// What has run before runs again, whatever an administrator changed.
+		if err := u.provisionGroup(ctx); err != nil {
+			u.say("WARNING: the HSMs are not one group: %v", err)
+		}
 	}
 	if err := ensureFirstAdministrator(u.l, u.cred); err != nil {
 		return fmt.Errorf("making the gateway's first administrator: %w", err)
@@ -294,6 +344,23 @@ func (u *up) provision(ctx context.Context, tool hsmTool) error {
 		return fmt.Errorf("giving the gateway's directory to its user: %w", err)
 	}
 	return nil
+}
+
+// provisionGroup makes several HSMs one: in one domain, with a partition each,
+// in one group.
+func (u *up) provisionGroup(ctx context.Context) error {
+	if len(u.hsms) == 1 {
+		return nil
+	}
+	if err := u.introduce(ctx); err != nil {
+		return err
+	}
+	for _, h := range u.hsms[1:] {
+		if err := h.tool.ensurePartition(ctx, u.cred, u.l.gateway().ClientCertificate()); err != nil {
+			return err
+		}
+	}
+	return u.ensureGroup(ctx)
 }
 
 func (u *up) startGateway(ctx context.Context, s *stage) error {
@@ -311,15 +378,18 @@ func (u *up) startGateway(ctx context.Context, s *stage) error {
 }
 
 func (u *up) announce() {
-	u.say("HSM      127.0.0.1:%d, data in %s, messages in %s", u.ports.HSM, u.l.hsm(), u.l.log("hsm"))
-	if u.ports.HSMShell != 0 {
-		u.say("         its shell: ssh -p %d admin@127.0.0.1 (password: hsm-admin in the secrets)", u.ports.HSMShell)
+	for _, h := range u.hsms {
+		name, of := "HSM", ""
+		if len(u.hsms) > 1 {
+			name, of = fmt.Sprintf("HSM %d", h.number), fmt.Sprintf(", process %d", h.program.pid.Load())
+		}
+		u.say("%-8s %s%s, data in %s, messages in %s", name, h.address, of, h.tool.dir, u.l.log(filepath.Base(h.tool.dir)))
+		if h.shell != 0 {
+			u.say("         its shell: ssh -p %d admin@127.0.0.1 (password: hsm-admin in the secrets)", h.shell)
+		}
 	}
-	host := "127.0.0.1"
-	if u.configured != nil {
-		host = u.configured.Management.Address.String()
-	}
-	u.say("gateway  https://%s/api/ (certificate: %s), figures on http://%s/metrics", net.JoinHostPort(host, strconv.Itoa(u.ports.Web)), u.l.gateway().WebCertificate(), net.JoinHostPort(host, strconv.Itoa(u.ports.Figures)))
+	host := u.host()
+	u.say("gateway  https://%s/api/ (certificate: %s), figures on http://%s/metrics", net.JoinHostPort(host, strconv.Itoa(u.ports.Web)), u.l.gateway().WebCertificate(), u.figures())
 	u.say("         its shell: ssh -p %d %s@%s (password: gateway-admin in the secrets, until it is changed)", u.ports.Shell, gateway.FirstAdmin, host)
 	u.say("         data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
 	u.say("records  %s (shown by `moongate log decryption`)", u.l.gateway().Log())
@@ -329,9 +399,22 @@ func (u *up) announce() {
 	u.say("Try, from another terminal: through the forward proxy, then to the protected server.")
 	u.say("curl --noproxy '' --proxy http://127.0.0.1:%d --cacert %s https://localhost:%d/", u.ports.Proxy, shellWord(u.l.published("forward-trust-ecdsa")), u.ports.Origin)
 	u.say("curl --noproxy '*' --cacert %s https://localhost:%d/", shellWord(u.l.published("inbound-demo-ecdsa")), u.ports.Inbound)
+	u.adviseGateway()
+	u.adviseKilling()
 	u.say("")
 	u.say("ready")
 }
+
+// host is where the gateway's management is.
+func (u *up) host() string {
+	if u.configured != nil {
+		return u.configured.Management.Address.String()
+	}
+	return "127.0.0.1"
+}
+
+// figures is where the gateway's figures are.
+func (u *up) figures() string { return net.JoinHostPort(u.host(), strconv.Itoa(u.ports.Figures)) }
 
 // shellWord writes a path as one word of a shell's command line.
 func shellWord(path string) string {

@@ -40,16 +40,19 @@ func newPlace(t *testing.T) Options {
 	return Options{Dir: filepath.Join(top, "my data"), Programs: top, Out: io.Discard, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// TestInterruptedProvisioningIsCompleted: a first start that is killed again
-// and again, each time a step later, ends in the same demonstration.
+// TestInterruptedProvisioningIsCompleted: a first start of two HSMs that is
+// killed again and again, each time a step later, ends in the same
+// demonstration.
 func TestInterruptedProvisioningIsCompleted(t *testing.T) {
 	t.Parallel()
 	opts := newPlace(t)
+	opts.HSMs = 2
 	l := layout{opts.Dir}
 	for _, step := range []string{
-		l.credentials(), l.originAuthority(), l.hsmRootKey(), filepath.Join(l.hsm(), "hsm.db"), l.hsmCertificate(),
-		filepath.Join(l.hsm(), "admin.sock"), l.gateway().ClientKey(), l.gateway().Password(),
-		l.published("forward-trust"), l.published("inbound-demo"),
+		l.credentials(), l.originAuthority(), l.hsmRootKey(), filepath.Join(l.hsm(), "hsm.db"), l.hsmCertificate(1),
+		filepath.Join(l.hsmDir(2), hsmSettingsFile), filepath.Join(l.hsmDir(2), "admin.sock"),
+		l.gateway().ClientKey(), l.gateway().Password(),
+		l.published("forward-trust"), l.published("inbound-demo"), filepath.Join(l.dir, visitorName+".pem"),
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)

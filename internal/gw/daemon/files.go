@@ -29,6 +29,10 @@ func (f Files) ServerCertificate(server string) string {
 	return filepath.Join(f.HSM(), "server-"+server+".pem")
 }
 
+// Group is where the record of the HSMs' group is remembered (hsmlink): with it
+// the gateway opens the group at once, and need not find it first.
+func (f Files) Group(name string) string { return filepath.Join(f.HSM(), "ha-"+name+".json") }
+
 // Partition holds the label of the gateway's partition, Password the password
 // of its Crypto Officer (mode 0600).
 func (f Files) Partition() string { return filepath.Join(f.HSM(), "partition") }
