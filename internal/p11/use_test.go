@@ -13,6 +13,7 @@ import (
 
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/server"
+	"moongate/internal/p11"
 )
 
 // public is the key that an object tells of itself.
@@ -238,6 +239,32 @@ func TestSignRefuses(t *testing.T) {
 	wantCode(t, "before the login", err, object.ErrNotLoggedIn)
 	_, _, err = none.Find(t.Context(), op, nil, nil, 0, 10)
 	wantCode(t, "a search before the login", err, object.ErrNotLoggedIn)
+}
+
+// TestFaultySignature: an RSA signature that is wrong would give the key away.
+func TestFaultySignature(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.session(t, object.RoleCryptoOfficer)
+	id := makeRSA(t, s, "rsa")
+	digest := sha256.Sum256(nil)
+	for _, m := range []object.Mechanism{{Type: object.MechRSAPKCS, Hash: object.HashSHA256}, {Type: object.MechRSAPSS, Hash: object.HashSHA256, SaltLength: 32}} {
+		w.module.set(func(call string) error {
+			if call == "spoil" {
+				return p11.CKR(1)
+			}
+			return nil
+		})
+		out, _, err := s.Sign(t.Context(), op, id, m, digest[:])
+		wantCode(t, "a wrong signature", err, object.ErrDeviceError)
+		if out != nil {
+			t.Error("it is passed on")
+		}
+		w.module.set(nil)
+		if _, _, err := s.Sign(t.Context(), op, id, m, digest[:]); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestRandom(t *testing.T) {

@@ -133,7 +133,11 @@ func (f *faulty) Sign(session uint, m p11.Mechanism, key uint, data []byte) ([]b
 	if err := f.pass("sign"); err != nil {
 		return nil, err
 	}
-	return f.Module.Sign(session, m, key, data)
+	out, err := f.Module.Sign(session, m, key, data)
+	if err == nil && f.pass("spoil") != nil {
+		out[len(out)-1] ^= 1
+	}
+	return out, err
 }
 
 // Encrypt makes the nonce itself where it is to: one that is given is refused,
