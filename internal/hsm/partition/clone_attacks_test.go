@@ -136,7 +136,9 @@ func TestRogueSourceGivesNothing(t *testing.T) {
 	take("with another's seal", edited(func(p *replica.Package) { p.Enc, p.Sealed = first.Enc, first.Sealed }), object.ErrEncryptedData, "was not sealed to the offer's key")
 	offer, err := replica.DecodeOffer(offered())
 	must(t, err)
-	take("with no batch in it", good.packBytes(t, offer, domain, nil, []byte("no batch")), object.ErrDataInvalid, "the batch is malformed")
+	noBatch, err := good.answerWith(offer, domain, nil, []byte("no batch"))
+	must(t, err)
+	take("with no batch in it", noBatch, object.ErrDataInvalid, "the batch is malformed")
 
 	stale := edited(nil)
 	w.clock.advance(offerLife)

@@ -17,6 +17,7 @@ import (
 	"moongate/internal/audit"
 	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/replica"
 	"moongate/internal/hsm/store"
 )
 
@@ -62,7 +63,11 @@ func (j *faulty) AppendDurable(ctx context.Context, ev audit.Event) error {
 type subjects struct {
 	sign, secret, by, base, doomed object.ID
 	wrapped                        []byte
+	peer                           *rogue
 }
+
+// thePeer is pinned, and its partition "1234" listed, by every newSubjects.
+var thePeer = sync.OnceValues(func() (*rogue, error) { return makeRogue() })
 
 func newSubjects(ctx context.Context, s *Session) (subjects, error) {
 	var sub subjects
@@ -78,7 +83,39 @@ func newSubjects(ctx context.Context, s *Session) (subjects, error) {
 	sub.base = generate(object.Mechanism{Type: object.MechGenericSecretGen}, nil, secretTemplate(32, object.AttrDerive))
 	var err error
 	sub.wrapped, err = s.Wrap(ctx, newOp(), sub.by, sub.secret, kwp)
-	return sub, errors.Join(append(errs, err)...)
+	peer, perr := thePeer()
+	if perr == nil {
+		sub.peer, perr = peer, s.h.store.Update(func(tx *store.Tx) error {
+			return errors.Join(save(tx, kindPeer, "subject", &peerRecord{Name: "subject", Certificate: peer.certificate}),
+				save(tx, kindReplication, partitionKey(s.p.id), &replicationRecord{Peers: []listedPeer{{peer.id[:], "1234"}}}))
+		})
+	}
+	return sub, errors.Join(append(errs, err, perr)...)
+}
+
+// cloneIn takes a new key from the peer.
+func (sub subjects) cloneIn(ctx context.Context, s *Session) error {
+	made, err := s.generate(aes, nil, secretTemplate(32))
+	if err != nil {
+		return err
+	}
+	offer, err := s.OfferClone(ctx, newOp(), sub.peer.id, "1234")
+	if err != nil {
+		return err
+	}
+	key, err := s.h.cloneKey()
+	if err != nil {
+		return err
+	}
+	pkg, err := sub.peer.answer(offer, key, nil, &replica.Item{ID: made[0].ID, History: replica.First(object.ReplicaID{1}), Attributes: made[0].Attributes, Secret: made[0].Secret})
+	if err != nil {
+		return err
+	}
+	results, err := s.CloneIn(ctx, newOp(), pkg)
+	if err == nil && (len(results) != 1 || results[0].Outcome != object.CloneAdded) {
+		return fmt.Errorf("it was not taken: %+v", results)
+	}
+	return err
 }
 
 // mutation is an act that changes the store: what it does, and how many objects
@@ -105,6 +142,7 @@ var mutations = []mutation{
 			ofKind(object.ClassSecretKey, object.KeyAES).Merge(secretTemplate(32)))
 		return err
 	}},
+	{"clone in", 1, func(ctx context.Context, s *Session, sub subjects) error { return sub.cloneIn(ctx, s) }},
 	{"destroy", -1, func(ctx context.Context, s *Session, sub subjects) error { return s.Destroy(ctx, newOp(), sub.doomed) }},
 	{"set", 0, func(ctx context.Context, s *Session, sub subjects) error {
 		return s.SetAttributes(ctx, newOp(), sub.sign, object.New(object.Text(object.AttrLabel, changedLabel)))
@@ -248,7 +286,7 @@ func (d *disk) open() {
 			if err := tx.CreatePartition(d.id); err != nil {
 				return err
 			}
-			return save(tx, kindPartition, partitionKey(d.id), &partitionRecord{ID: d.id, Label: "p"})
+			return save(tx, kindPartition, partitionKey(d.id), &partitionRecord{ID: d.id, Label: "p", Serial: "1"})
 		}))
 	}
 	d.hsm, err = Open(Options{Store: d.store, Journal: silent{}, Logger: slog.New(slog.DiscardHandler), SaveUses: time.Hour})

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,15 +26,23 @@ type rogue struct {
 
 func newRogue(t testing.TB) *rogue {
 	t.Helper()
-	record, err := newIdentity("rogue", time.Now())
+	r, err := makeRogue()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return r
+}
+
+func makeRogue() (*rogue, error) {
+	record, err := newIdentity("rogue", time.Now())
+	if err != nil {
+		return nil, err
 	}
 	key, err := x509.ParsePKCS8PrivateKey(record.Key)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return &rogue{id: hsmID(record.Certificate), certificate: record.Certificate, key: key.(*ecdsa.PrivateKey)}
+	return &rogue{id: hsmID(record.Certificate), certificate: record.Certificate, key: key.(*ecdsa.PrivateKey)}, nil
 }
 
 // offer is one from the rogue's partition "1234" to the world's p, as the edit
@@ -64,33 +73,37 @@ func (r *rogue) offer(w *world, edit func(*replica.Offer)) []byte {
 // pack answers an offer with a batch under a domain's key, as the edit has it.
 func (r *rogue) pack(t testing.TB, raw []byte, key *[32]byte, edit func(*replica.Package), items ...*replica.Item) []byte {
 	t.Helper()
-	o, err := replica.DecodeOffer(raw)
+	pkg, err := r.answer(raw, key, edit, items...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return pkg
+}
+
+func (r *rogue) answer(raw []byte, key *[32]byte, edit func(*replica.Package), items ...*replica.Item) ([]byte, error) {
+	o, err := replica.DecodeOffer(raw)
+	if err != nil {
+		return nil, err
 	}
 	batch := new(replica.Batch)
 	for _, it := range items {
 		if !batch.Add(it) {
-			t.Fatalf("item %v does not fit", it.ID)
+			return nil, fmt.Errorf("item %v does not fit", it.ID)
 		}
 	}
-	return r.packBytes(t, o, key, edit, batch.Bytes())
+	return r.answerWith(o, key, edit, batch.Bytes())
 }
 
-func (r *rogue) packBytes(t testing.TB, o *replica.Offer, key *[32]byte, edit func(*replica.Package), batch []byte) []byte {
-	t.Helper()
+// answerWith answers with whatever bytes.
+func (r *rogue) answerWith(o *replica.Offer, key *[32]byte, edit func(*replica.Package), batch []byte) ([]byte, error) {
 	pkg, err := o.Answer(store.Seal(key, o.Bound(), batch))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if edit != nil {
 		edit(pkg)
 	}
-	out, err := pkg.Sign(r.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return pkg.Sign(r.key)
 }
 
 // request asks an HSM for its domain.

@@ -63,10 +63,6 @@ func appendSerial(b []byte, serial string) []byte {
 	return append(append(b, byte(len(serial))), serial...)
 }
 
-func appendSized16(b, field []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(field))), field...)
-}
-
 func appendSized32(b, field []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(field))), field...)
 }
