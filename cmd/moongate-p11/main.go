@@ -127,6 +127,10 @@ func fail(err error) int {
 	return reasonOf(err).Status()
 }
 
-func logger() *slog.Logger {
+// logger writes for people, or for a supervisor that passes on what it reads.
+func logger(supervised bool) *slog.Logger {
+	if supervised {
+		return slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	}
 	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }

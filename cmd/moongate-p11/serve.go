@@ -101,7 +101,7 @@ func serve(argv []string) int {
 	} else if err != nil {
 		return misused(err)
 	}
-	log := logger()
+	log := logger(o.supervised)
 	harden.Memory(log)
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		log.Warn("this process could gain privileges", "error", err)
@@ -163,7 +163,10 @@ func (s *service) run(ctx context.Context, cancel context.CancelFunc) error {
 	token, err := p11.Open(p11.Options{
 		Module: module, Token: s.options.token, PIN: keys.pin, User: s.options.user, Sessions: s.options.sessions, HangLimit: s.options.hang,
 		// Threads that wait in the module cannot be ended: the process is.
-		Fatal:  func(err error) { os.Exit(s.end(err)) },
+		Fatal: func(err error) {
+			time.AfterFunc(closeGrace, func() { os.Exit(reasonOf(err).Status()) }) // should nobody read what is told
+			os.Exit(s.end(err))
+		},
 		Logger: s.log,
 	})
 	clear(keys.pin)

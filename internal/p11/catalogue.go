@@ -43,6 +43,7 @@ type entry struct {
 	handle     uint   // the module's
 	attributes object.Template
 	public     crypto.PublicKey // of keys; nil where it is not known
+	always     bool             // it wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE)
 	read       time.Time
 }
 
@@ -152,12 +153,25 @@ func (c *catalogue) readObject(session, handle uint) (*entry, error) {
 		if n.public, err = publicOf(t.Merge(material)); err != nil {
 			c.token.log.Warn("an object's public key is not understood", "label", t.Text(object.AttrLabel), "error", err)
 		}
+		if n.always, err = alwaysAuthenticate(m, session, handle, t.Class()); err != nil {
+			return nil, err
+		}
 		if curve, given := material.Get(object.AttrECParams); given {
 			t = t.With(object.Bytes(object.AttrECParams, curve))
 		}
 	}
 	n.attributes = t
 	return n, nil
+}
+
+// alwaysAuthenticate reports whether a key wants the PIN for each use. A session
+// that is logged in is not enough for it, and looks as if it were not.
+func alwaysAuthenticate(m Module, session, handle uint, class object.Class) (bool, error) {
+	if class != object.ClassPrivateKey {
+		return false, nil
+	}
+	values, err := m.Attributes(session, handle, []uint{attrAlwaysAuthenticate})
+	return err == nil && len(values[0]) == 1 && values[0][0] != 0, err
 }
 
 // link completes what was read: an EC private key seldom tells its public one,
@@ -197,7 +211,7 @@ func (c *catalogue) link(l *listing) {
 		if complete {
 			continue
 		}
-		n = &entry{handle: n.handle, attributes: n.attributes, public: n.public, read: n.read}
+		n = &entry{handle: n.handle, attributes: n.attributes, public: n.public, always: n.always, read: n.read}
 		if n.public == nil && class == object.ClassPrivateKey && len(id) > 0 {
 			n.public = ofType(halves[string(id)], n.attributes)
 		}

@@ -81,8 +81,11 @@ type PSS struct{ Hash, MGF, SaltLength uint }
 // the token to make. Encrypt sets IV to what stands in the parameters after it.
 type GCM struct{ IV, AAD []byte }
 
-// Mechanisms that the object package has no word for.
-const mechRSAX509 = 0x3 // CKM_RSA_X_509: the bare permutation
+// What the object package has no word for.
+const (
+	mechRSAX509            = 0x3   // CKM_RSA_X_509: the bare permutation
+	attrAlwaysAuthenticate = 0x202 // CKA_ALWAYS_AUTHENTICATE
+)
 
 // CKR is what a module answered (CK_RV).
 type CKR uint

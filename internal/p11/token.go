@@ -165,6 +165,7 @@ func isPIN(code CKR) bool {
 
 // run watches over eras until Close.
 func (t *Token) run(ctx context.Context, e *era) {
+	var losses []time.Time
 	for {
 		t.keep(ctx, e)
 		if ctx.Err() != nil {
@@ -180,6 +181,15 @@ func (t *Token) run(ctx context.Context, e *era) {
 		end := t.watch.begin("C_CloseAllSessions", t.options.HangLimit)
 		_ = t.module.CloseAllSessions(e.slot.ID)
 		end()
+		if losses = append(losses, time.Now()); len(losses) > manyLosses {
+			if time.Since(losses[0]) < manyLossesIn {
+				select {
+				case <-time.After(lossPause):
+				case <-ctx.Done():
+				}
+			}
+			losses = losses[1:]
+		}
 		if e = t.reopen(ctx); e == nil {
 			return
 		}
@@ -187,6 +197,15 @@ func (t *Token) run(ctx context.Context, e *era) {
 		t.enter(e, nil)
 	}
 }
+
+// A token that is lost more than manyLosses times in manyLossesIn rests for
+// lossPause each time: something that is asked of it makes it so, and must not
+// keep it from all else.
+const (
+	manyLosses   = 10
+	manyLossesIn = 10 * time.Second
+	lossPause    = time.Second
+)
 
 // keep returns when the era is over.
 func (t *Token) keep(ctx context.Context, e *era) {

@@ -51,6 +51,9 @@ func (s *session) key(ctx context.Context, id object.ID, use object.AttributeTyp
 	if class := n.attributes.Class(); class != object.ClassPrivateKey && class != object.ClassSecretKey {
 		return nil, object.Errorf(object.ErrKeyType, "a %v object is not used through moongate-p11", class)
 	}
+	if n.always {
+		return nil, object.Errorf(object.ErrKeyNotPermitted, "key %q wants the PIN for each use (CKA_ALWAYS_AUTHENTICATE), which no service can give; make one without", n.attributes.Text(object.AttrLabel))
+	}
 	if n.attributes.Has(use) && !n.attributes.Bool(use) {
 		return nil, object.Errorf(object.ErrKeyNotPermitted, "key %q has %v false", n.attributes.Text(object.AttrLabel), use)
 	}

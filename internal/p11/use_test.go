@@ -241,6 +241,22 @@ func TestSignRefuses(t *testing.T) {
 	wantCode(t, "a search before the login", err, object.ErrNotLoggedIn)
 }
 
+// TestAlwaysAuthenticate: a key that wants the PIN for each use is refused, and
+// costs nobody else anything.
+func TestAlwaysAuthenticate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.session(t, object.RoleCryptoUser)
+	store.Generate(t, w.label, "EC:prime256v1", "guarded", "01", "--always-auth")
+	before := w.module.logins.Load()
+	digest := sha256.Sum256(nil)
+	_, _, err := s.Sign(t.Context(), op, private(t, s, "guarded").ID, object.Mechanism{Type: object.MechECDSA}, digest[:])
+	wantCode(t, "a key that wants the PIN", err, object.ErrKeyNotPermitted)
+	if after := w.module.logins.Load(); after != before || !w.token.Health().Ready {
+		t.Errorf("%d logins, ready %v; expected none, and true", after-before, w.token.Health().Ready)
+	}
+}
+
 // TestFaultySignature: an RSA signature that is wrong would give the key away.
 func TestFaultySignature(t *testing.T) {
 	t.Parallel()

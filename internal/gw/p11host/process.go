@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -266,11 +269,36 @@ func (f *forward) say(line string) {
 	if line == "" {
 		return
 	}
+	if level, message, rest, is := record(line); is {
+		f.line = message
+		f.log.Log(context.Background(), level, Program+": "+message, rest...)
+		return
+	}
 	f.line = line
 	for _, crash := range []string{"SIG", "fatal error: ", "panic: ", "runtime: "} {
 		f.crashed = f.crashed || strings.HasPrefix(line, crash)
 	}
-	f.log.Info("moongate-p11 says", "line", line)
+	f.log.Info(Program+" says", "line", line)
+}
+
+// record reads a line of the helper's own log (log/slog.JSONHandler); what the
+// module prints is none.
+func record(line string) (level slog.Level, message string, rest []any, is bool) {
+	var fields map[string]any
+	if line[0] != '{' || json.Unmarshal([]byte(line), &fields) != nil {
+		return 0, "", nil, false
+	}
+	word, _ := fields[slog.LevelKey].(string)
+	message, _ = fields[slog.MessageKey].(string)
+	if level.UnmarshalText([]byte(word)) != nil || message == "" {
+		return 0, "", nil, false
+	}
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		if key != slog.TimeKey && key != slog.LevelKey && key != slog.MessageKey {
+			rest = append(rest, key, fields[key])
+		}
+	}
+	return level, message, rest, true
 }
 
 // last is what the process said last, as the end of a sentence.
