@@ -462,3 +462,29 @@ func TestClonesAndChangesAtOnce(t *testing.T) {
 		t.Errorf("digests %+v and %+v", da, db)
 	}
 }
+
+// TestRenamedReplicas: a store that was put back as a file gives its partitions
+// new names, before anything changes in them.
+func TestRenamedReplicas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before, err := w.Replication("p")
+	must(t, err)
+	_, key := w.newKey(w.session(object.RoleCryptoOfficer))
+	w.close()
+	w.openStore()
+	must(t, RenameReplicas(w.store))
+	w.open()
+	after, err := w.Replication("p")
+	must(t, err)
+	if after.Replica == before.Replica {
+		t.Error("the replica has its old name")
+	}
+	s := w.session(object.RoleCryptoOfficer)
+	rename(t, s, key, "changed")
+	for _, state := range changesOf(t, s) {
+		if want := map[bool]int{true: 2, false: 1}[state.ID == key]; len(state.Vector) != want {
+			t.Errorf("%v was changed by %d replicas, want %d", state.ID, len(state.Vector), want)
+		}
+	}
+}
