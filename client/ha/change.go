@@ -108,7 +108,9 @@ func (g *Group) spread(ctx context.Context, from *member, ids []ID) (reached []*
 		}
 		if !m.reachable() {
 			m.missed(ids, errMemberGone)
+			mu.Lock()
 			away = append(away, m)
+			mu.Unlock()
 			continue
 		}
 		all.Go(func() {

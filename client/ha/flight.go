@@ -28,11 +28,12 @@ type flight[T any] struct {
 	failed   []MemberError             // guarded by mu
 	answered bool                      // a member that is there has refused; guarded by mu
 	absent   error                     // the last answer that there is no such object; guarded by mu
+	until    time.Time                 // when to stop asking those who refused; guarded by mu
 	searches int                       // loops that look for an answer; guarded by mu
+	others   chan struct{}             // closed when the last of several searches has ended; guarded by mu
 	decided  bool                      // guarded by mu
 	value    T                         // guarded by mu
 	err      error                     // guarded by mu
-	done     chan struct{}             // closed when decided; made when there is a second search; guarded by mu
 }
 
 // repeatable makes a call that changes nothing.
@@ -46,21 +47,16 @@ func repeatable[T any](ctx context.Context, g *Group, n need, call func(context.
 	defer f.cancel()
 	f.search()
 
+	// Other searches end soon after the call is decided. They are waited for,
+	// since what the caller gave us is the caller's again when we return.
 	f.mu.Lock()
-	if !f.decided && f.done != nil {
-		done := f.done
-		f.mu.Unlock()
-		select {
-		case <-done:
-		case <-f.ctx.Done():
-		}
-		f.mu.Lock()
+	others := f.others
+	f.mu.Unlock()
+	if others != nil {
+		<-others
 	}
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.decided {
-		f.decided = true
-		f.err = f.failure(f.ctx.Err())
-	}
 	return f.value, f.err
 }
 
@@ -141,8 +137,8 @@ func (f *flight[T]) hedge(m *member, c *client.Client) {
 		return
 	}
 	f.searches++
-	if f.done == nil {
-		f.done = make(chan struct{})
+	if f.others == nil {
+		f.others = make(chan struct{})
 	}
 	f.mu.Unlock()
 	m.hedges.Add(1)
@@ -168,12 +164,12 @@ const forbearance = 2 * time.Second
 // choose finds the next member to ask and marks it as asked. It waits for one
 // while there may be one later; nil ends the search.
 func (f *flight[T]) choose() (*member, uint32) {
-	var enough, again <-chan time.Time
 	for {
 		var changed <-chan struct{}
+		var again <-chan time.Time
 		f.mu.Lock()
 		if f.decided || f.ctx.Err() != nil {
-			f.searches--
+			f.leave()
 			f.mu.Unlock()
 			return nil, 0
 		}
@@ -185,20 +181,19 @@ func (f *flight[T]) choose() (*member, uint32) {
 		}
 		if i >= 0 {
 			f.tried[i] = generation + 1
+			m := f.members[i]
 			f.mu.Unlock()
-			return f.members[i], generation
+			return m, generation
 		}
-		if f.hopeless() {
-			f.giveUp()
+		if f.answered && f.until.IsZero() {
+			f.until = time.Now().Add(forbearance)
+		}
+		if f.hopeless() || f.answered && time.Now().After(f.until) {
+			f.leave()
 			f.mu.Unlock()
 			return nil, 0
 		}
 		if f.answered {
-			if enough == nil {
-				timer := time.NewTimer(forbearance)
-				defer timer.Stop()
-				enough = timer.C
-			}
 			again = time.After(f.g.settle())
 		}
 		f.mu.Unlock()
@@ -216,20 +211,22 @@ func (f *flight[T]) choose() (*member, uint32) {
 			f.mu.Lock()
 			clear(f.tried[:])
 			f.mu.Unlock()
-		case <-enough:
-			f.mu.Lock()
-			f.giveUp()
-			f.mu.Unlock()
-			return nil, 0
 		}
 	}
 }
 
-// giveUp ends one search; the last one decides. Called with mu held.
-func (f *flight[T]) giveUp() {
+// leave ends one search; the last one decides what nobody else did. Called
+// with mu held.
+func (f *flight[T]) leave() {
 	f.searches--
-	if f.searches == 0 {
-		f.decide(f.failure(nil))
+	if f.searches > 0 {
+		return
+	}
+	if !f.decided {
+		f.decide(f.failure(f.ctx.Err()))
+	}
+	if f.others != nil {
+		close(f.others)
 	}
 }
 
@@ -326,45 +323,35 @@ func (f *flight[T]) hopeless() bool {
 	return f.g.allRefused()
 }
 
-// settle takes the outcome of one attempt. It reports true where the call is
-// decided.
+// settle takes the outcome of one attempt. It reports true where the search is
+// over.
 func (f *flight[T]) settle(m *member, err error, value *T) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.decided {
-		f.searches--
-		return true
-	}
-	if value != nil {
-		f.value = *value
-		f.searches--
-		f.decide(nil)
-		return true
-	}
-	if f.ctx.Err() != nil {
-		f.failed = append(f.failed, MemberError{m.name, err})
-		f.searches--
-		f.decide(f.failure(f.ctx.Err()))
-		return true
-	}
 	refusal, answered := errors.AsType[*client.HSMError](err)
 	switch {
+	case f.decided:
+	case value != nil:
+		f.value = *value
+		f.decide(nil)
+	case f.ctx.Err() != nil:
+		f.failed = append(f.failed, MemberError{m.name, err})
 	case answered && isAbsent(refusal.Code):
-		f.absent = err
-		f.answered = true
+		f.absent, f.answered = err, true
+		return false
 	case answered && ofMember(refusal.Code):
 		f.answered = true
 		m.complain(refusal)
-		f.failed = append(f.failed, MemberError{m.name, err})
+		fallthrough
 	case !answered && (client.Unavailable(err) || errors.Is(err, context.DeadlineExceeded)):
 		f.failed = append(f.failed, MemberError{m.name, err})
+		m.failovers.Add(1)
+		return false
 	default:
-		f.searches--
 		f.decide(err)
-		return true
 	}
-	m.failovers.Add(1)
-	return false
+	f.leave()
+	return true
 }
 
 // decide ends the flight. Called with mu held.
@@ -374,9 +361,6 @@ func (f *flight[T]) decide(err error) {
 	}
 	f.decided, f.err = true, err
 	f.cancel()
-	if f.done != nil {
-		close(f.done)
-	}
 }
 
 // failure is the error of a call that nobody could do. Called with mu held.

@@ -383,8 +383,10 @@ func (c *cluster) sums() map[string][]string {
 	texts := map[string][]string{}
 	var mu sync.Mutex
 	for i := range c.hsms {
-		d, err := c.direct(i).Digest(c.t.Context())
+		alone := c.direct(i)
+		d, err := alone.Digest(c.t.Context())
 		must(c.t, err)
+		must(c.t, alone.Close())
 		mu.Lock()
 		key := fmt.Sprintf("%d objects, %d tombstones, %x", d.Objects, d.Tombstones, d.Sum[:6])
 		texts[key] = append(texts[key], c.hsms[i].name)
