@@ -29,13 +29,13 @@ func hsm(system view) *HSM {
 
 // source is that of the only service that a route can be set for.
 func source(services view) HSMSource {
+	var s HSMSource
 	for _, e := range services.entries() {
 		from := e.at("source")
-		s := HSMSource{Interface: from.text("interface")}
+		s.Interface = from.text("interface")
 		if text := from.text("address"); text != "" {
 			s.Address = netip.MustParseAddr(text) // validated
 		}
-		return s
 	}
-	return HSMSource{}
+	return s
 }

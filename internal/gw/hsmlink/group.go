@@ -210,11 +210,15 @@ func (l *Link) asOfficer(ctx context.Context, password []byte, do func(*ha.Group
 	}
 	within, cancel := context.WithTimeout(ctx, handover)
 	defer cancel()
-	_ = group.ReadyAll(within) // who is away is said by what follows
-	for connecting := true; connecting && within.Err() == nil; time.Sleep(10 * time.Millisecond) {
-		connecting = slices.ContainsFunc(group.Members(), func(m ha.MemberStatus) bool { return m.State == ha.Connecting })
+	for onTheWay(group) && within.Err() == nil { // who stays away is said by what follows
+		time.Sleep(10 * time.Millisecond)
 	}
 	return do(group, c)
+}
+
+// onTheWay reports whether members are still connecting, or catching up.
+func onTheWay(g *ha.Group) bool {
+	return slices.ContainsFunc(g.Members(), func(m ha.MemberStatus) bool { return m.State == ha.Connecting || m.State == ha.Behind })
 }
 
 // recorded are those of the members that the group's record names, as far as it
@@ -275,23 +279,31 @@ func (l *Link) replaceServers(ctx context.Context, password []byte, progress fun
 			return errors.New("the group was not created yet: `request hsm ha create-ha-group`")
 		}
 		names := memberNames(record)
+		var added []ha.Member
 		for _, member := range c.Members {
-			if slices.Contains(names, member.Name) {
-				continue
+			if !slices.Contains(names, member.Name) {
+				added = append(added, member)
 			}
-			if err := g.Add(ctx, member, progress); err != nil {
-				return fmt.Errorf("adding %s to the group: %w", member.Name, err)
-			}
-			done.Added = append(done.Added, member.Name)
 		}
 		for _, name := range names {
 			if slices.ContainsFunc(c.Members, func(m ha.Member) bool { return m.Name == name }) {
 				continue
 			}
-			if err := g.Remove(ctx, name); err != nil {
+			if len(added) > 0 { // in one step, since the old one may be dead
+				if err := g.Replace(ctx, name, added[0], progress); err != nil {
+					return fmt.Errorf("replacing %s in the group by %s: %w", name, added[0].Name, err)
+				}
+				done.Added, added = append(done.Added, added[0].Name), added[1:]
+			} else if err := g.Remove(ctx, name); err != nil {
 				return fmt.Errorf("removing %s from the group: %w", name, err)
 			}
 			done.Removed = append(done.Removed, name)
+		}
+		for _, member := range added {
+			if err := g.Add(ctx, member, progress); err != nil {
+				return fmt.Errorf("adding %s to the group: %w", member.Name, err)
+			}
+			done.Added = append(done.Added, member.Name)
 		}
 		done.Record = g.Record()
 		return nil
