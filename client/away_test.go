@@ -360,3 +360,125 @@ func TestVersion(t *testing.T) {
 		t.Errorf("Open: %v", err)
 	}
 }
+
+// TestPingIsAnsweredWhenTheLinkIsFull: who asks whether the HSM is there does
+// not wait behind requests, and those who ask at once share one question.
+// Signatures do not wait behind searches, which take turns.
+func TestPingIsAnsweredWhenTheLinkIsFull(t *testing.T) {
+	t.Parallel()
+	k := newToken(t)
+	k.run(t)
+	config := k.config(t)
+	var cut func()
+	config.Address, cut = k.proxy(t)
+	c := dial(t, config)
+	key := newECKey(t, c, "web")
+	release := make(chan struct{})
+	var searches, signs atomic.Bool
+	searches.Store(true)
+	k.set(func() {
+		k.before = func(op string) error {
+			if op == "Find" && searches.Load() || op == "Sign" && signs.Load() {
+				<-release
+			}
+			return nil
+		}
+	})
+	var calls sync.WaitGroup
+	end := sync.OnceFunc(func() { close(release); calls.Wait() })
+	defer end()
+	wait := func(inFlight int) {
+		t.Helper()
+		for end := time.Now().Add(testPatience); c.Status().InFlight != inFlight; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d requests are in flight, want %d", c.Status().InFlight, inFlight)
+			}
+		}
+	}
+	ping := func() {
+		t.Helper()
+		var pings sync.WaitGroup
+		for range 20 {
+			pings.Go(func() {
+				if err := c.Ping(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		pings.Wait()
+	}
+
+	link := c.ready.Load()
+	for range 10 {
+		calls.Go(func() {
+			if _, err := c.Find(t.Context(), nil, AttrLabel); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	waiting := func() int { link.mu.Lock(); defer link.mu.Unlock(); return len(link.room.turns) }
+	wait(1)
+	for waiting() < 9 {
+		time.Sleep(time.Millisecond)
+	}
+	checkSignature(t, key, "beside ten searches")
+	ping()
+	wait(1)
+
+	signs.Store(true)
+	for range 200 {
+		calls.Go(func() { checkSignature(t, key, "one of many") })
+	}
+	wait(cap(link.slots))
+	ping()
+	wait(cap(link.slots))
+
+	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := c.Find(short, nil); !NotSent(err) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Find: %v", err)
+	}
+	signs.Store(false)
+	searches.Store(false)
+	cut() // what waited is asked on another connection
+	ping()
+	end()
+}
+
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	r := room{free: largeRoom}
+	half, had := r.take(largeRoom / 2)
+	whole, hadWhole := r.take(2 * largeRoom) // as much as there is
+	small, hadSmall := r.take(1)
+	if !had || hadWhole || hadSmall || whole.size != largeRoom || len(r.turns) != 2 {
+		t.Fatalf("took %v, %v, %v", had, hadWhole, hadSmall)
+	}
+	come := func(t *turn) bool {
+		select {
+		case <-t.ready:
+			return true
+		default:
+			return false
+		}
+	}
+	r.withdraw(whole) // whoever was behind it fits
+	if come(whole) || !come(small) || r.free != largeRoom-largeRoom/2-1 {
+		t.Errorf("%d bytes are free", r.free)
+	}
+	whole, _ = r.take(largeRoom)
+	last, _ := r.take(1)
+	r.give(half.size)
+	if come(whole) || come(last) {
+		t.Error("one that was behind came first")
+	}
+	r.withdraw(small) // had its turn
+	if !come(whole) || come(last) || r.free != 0 {
+		t.Errorf("%d bytes are free", r.free)
+	}
+	r.withdraw(whole)
+	r.withdraw(last)
+	if r.free != largeRoom || len(r.turns) != 0 {
+		t.Errorf("at the end %d bytes are free", r.free)
+	}
+}

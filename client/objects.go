@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -13,10 +14,23 @@ import (
 	"moongate/internal/hsm/wire"
 )
 
-// Ping goes to the HSM and back, without the partition.
+// Ping goes to the HSM and back, without the partition. It is answered at once,
+// however many requests of ours are in flight and however busy the HSM is.
 func (c *Client) Ping(ctx context.Context) error {
-	_, err := c.call(ctx, wire.OpPing, empty)
-	return err
+	p := c.patience(ctx, c.config.CallTimeout)
+	defer p.release()
+	for lost := 1; ; lost++ {
+		l, err := c.wait(p)
+		if err != nil {
+			return err
+		}
+		switch err := l.ping(p); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, errNotSent) && (!errors.Is(err, errLost) || p.atOnce || lost == maxLost):
+			return stageError(StageRequest, err)
+		}
+	}
 }
 
 // Partitions lists what is assigned to us.

@@ -161,7 +161,11 @@ func (c *Client) serve(l *link, password func() ([]byte, error)) (func() ([]byte
 				heard = now
 			} else if !pinging {
 				pinging = true
-				l.wg.Go(func() { pinged <- l.ping(c.ctx, c.config.KeepAlive) })
+				l.wg.Go(func() {
+					p := newPatience(c.ctx, c.config.KeepAlive)
+					defer p.release()
+					pinged <- l.ping(p)
+				})
 			}
 		case err := <-pinged:
 			if pinging = false; err != nil {

@@ -69,17 +69,12 @@ func (c *conn) admitFrame(header []byte, size int) error {
 	if err != nil {
 		return err
 	}
-	c.cost = size + answerBound(head.Op, size)
+	c.cost = wire.Charge(head.Op, size)
 	if !c.reserve(head.Op, c.cost) {
 		return errDrained
 	}
 	return nil
 }
-
-// smallRequest is what a connection with nothing in flight may always have, a
-// signature for instance: a connection that is not read does not stop the
-// client's others.
-const smallRequest = 4 << 10
 
 // reserve waits for room, first the connection's and then the client's, and
 // reports whether the connection goes on.
@@ -90,7 +85,7 @@ func (c *conn) reserve(op wire.Op, cost int) bool {
 		c.room.Wait()
 	}
 	// A Ping has an answer however much the client's other connections hold.
-	free := cost <= smallRequest && (c.inFlight == 0 || op == wire.OpPing)
+	free := cost <= wire.SmallCharge && (c.inFlight == 0 || op == wire.OpPing)
 	ended := c.ended
 	c.mu.Unlock()
 	if ended {

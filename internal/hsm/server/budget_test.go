@@ -61,7 +61,7 @@ func TestClientsShareABudget(t *testing.T) {
 	m := &wire.UseRequest{Session: 1, Data: make([]byte, 400<<10)}
 	frame := m.Append(wire.BeginRequest(nil, wire.Request{ID: 9, Op: wire.OpEncrypt}))
 	wire.End(frame, 0)
-	budget := 7 * (len(frame) - 4 + smallAnswer) // so that nothing is left of it
+	budget := 7 * wire.Charge(wire.OpSign, len(frame)-4) // so that nothing is left of it
 	r := start(t, Options{Backend: newDevice(t), MaxBuffered: 1 << 20, MaxBufferedPerClient: budget, WriteTimeout: time.Hour})
 	certificate := newCertificate(t, "stalls")
 	var writers sync.WaitGroup

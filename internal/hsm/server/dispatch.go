@@ -59,42 +59,6 @@ func paceOf(op wire.Op, size int) pace {
 	return slow
 }
 
-// answerBound is the most that the answer to a request of so many bytes may
-// hold, charged to a connection's budget before the request runs. For CloneOut
-// it is what one should think; reply charges what an answer has beyond.
-func answerBound(op wire.Op, size int) int {
-	switch op {
-	case wire.OpFind, wire.OpGet, wire.OpChanges:
-		return wire.MaxFrame
-	case wire.OpCloneOut:
-		return min(wire.MaxFrame, smallAnswer+max(0, size-leastOffer)/len(object.ID{})*clonedObject)
-	case wire.OpCloneIn:
-		return min(wire.MaxFrame, smallAnswer+size/clonedLeast*clonedResult)
-	case wire.OpRandom:
-		return wire.MaxRandom
-	case wire.OpWrap:
-		return wire.MaxWrapped
-	case wire.OpListPartitions:
-		return wire.MaxPartitions * 64
-	case wire.OpStatus, wire.OpAuditCheckpoint, wire.OpAuditProof, wire.OpReplica, wire.OpGroup, wire.OpOfferClone:
-		return 16 << 10
-	}
-	return smallAnswer // no more than the request, or little
-}
-
-// Of a clone, in bytes: the least that an offer takes, its key; more than a key
-// takes, or most certificates; the least that an object takes in a package, a
-// destroyed one; what may be said of one.
-const (
-	leastOffer   = 1249
-	clonedObject = 8 << 10
-	clonedLeast  = 24
-	clonedResult = 16 + 1 + 4 + 2 + wire.MaxCloneDetail
-)
-
-// smallAnswer is more than a signature of RSA-4096 or a refusal takes.
-const smallAnswer = wire.MaxDetail + 64
-
 // holdsPassword reports whether a request's body is wiped after its use.
 func holdsPassword(op wire.Op) bool {
 	switch op {

@@ -289,7 +289,7 @@ func TestReplicationKeepsMemoryBounded(t *testing.T) {
 	}
 	// Each connection may have one small request beyond the budget, and a client
 	// that uses nothing one of any size.
-	if limit := budget + 16*smallRequest; highest > limit || highest < budget/2 {
+	if limit := budget + 16*wire.SmallCharge; highest > limit || highest < budget/2 {
 		t.Errorf("the client holds %d bytes of requests and answers, at most %d", highest, limit)
 	}
 	other := r.connect(t, newCertificate(t, "other"))

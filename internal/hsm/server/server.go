@@ -96,7 +96,7 @@ func New(o Options) (*Server, error) {
 		{&o.MaxHandshakesPerAddress, 512},
 		{&o.MaxSessions, 64},
 		{&o.MaxInFlight, 128},
-		{&o.MaxBuffered, 2 << 20},
+		{&o.MaxBuffered, wire.MaxCharge},
 		{&o.MaxBufferedPerClient, max(8<<20, o.MaxBuffered)},
 		{&o.Workers, max(4, 2*cpus)},
 		{&o.SlowWorkers, max(4, cpus)},
