@@ -305,7 +305,7 @@ func TestDegraded(t *testing.T) {
 	must(t, os.Remove(In(unpinned).ServerCertificate("away")))
 	for name, test := range map[string]struct{ dir, says string }{
 		"a port that is taken":       {gateway(t, taken.Addr().(*net.TCPAddr).Port, nil), "address already in use"},
-		"an HSM that is not pinned":  {unpinned, "HSM server away (tls): the HSM's certificate is not known; authenticate the HSM"},
+		"an HSM that is not pinned":  {unpinned, "HSM server away (tls): the HSM's certificate is not known; give it: `request hsm authenticate`"},
 		"an HSM that is away":        {gateway(t, freePort(t), nil), "HSM server away (tcp): nothing listens at 127.0.0.1:"},
 		"a management port is taken": {gateway(t, freePort(t), func(b *config.Builder) { b.Set(managementPath+"/metrics-port", portOf(taken)) }), "metrics listener"},
 	} {

@@ -241,6 +241,11 @@ func (l *Link) login(ctx context.Context, mod *module, r LoginRequest) LoggedIn 
 	if l.hsm.Provider == config.PKCS11HSM {
 		of.role = client.RoleCryptoOfficer // a token has one PIN
 	} else if done.Partition, done.Err = l.tryPassword(ctx, mod, r); done.Err != nil {
+		if e, ok := errors.AsType[*Error](done.Err); ok && e.Code == CodeLocked && r.Role == l.m.store.role(mod.name) {
+			mod.mu.Lock()
+			mod.locked = true // whatever was wrong before
+			mod.mu.Unlock()
+		}
 		return done
 	}
 	done.Err = l.m.store.setPassword(of, r.Password, r.Keep)

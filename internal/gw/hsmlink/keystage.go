@@ -21,6 +21,7 @@ const (
 // foundKeys is what was found of the keys on one server.
 type foundKeys struct {
 	known    bool     // it was asked
+	present  int      // keys of certificates that it has
 	missing  []string // names of certificates whose keys it lacks
 	wrapping []string // references of the wrapping keys that it has
 }
@@ -34,6 +35,7 @@ func (f *foundKeys) look(ctx context.Context, c *client.Client, expected []Expec
 		_, err := c.FindKeyByPublic(ctx, crypto.PublicKey(e.PublicKey))
 		switch {
 		case err == nil:
+			found.present++
 		case client.CodeOf(err) == client.ErrObjectNotFound, client.CodeOf(err) == client.ErrKeyHandle:
 			found.missing = append(found.missing, e.Certificate)
 		default:
@@ -128,7 +130,7 @@ func (mod *module) judgeKeys(s *ServerStatus) (int, *Error) {
 		mod.link.lookForKeys()
 		return at(StageKeys), nil
 	}
-	s.MissingKeys = found.missing
+	s.MissingKeys, s.keys = found.missing, found.present
 	for _, ref := range others {
 		if !slices.Contains(found.wrapping, ref) {
 			s.MissingWrapping = append(s.MissingWrapping, ref)

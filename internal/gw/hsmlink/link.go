@@ -179,19 +179,22 @@ func (l *Link) Key(ctx context.Context, pub crypto.PublicKey) (keys.Key, error) 
 // Make makes a key pair where keys are used.
 func (l *Link) Make(ctx context.Context, s keys.Spec) (keys.Key, error) { return l.inner.Make(ctx, s) }
 
-// Ready waits until keys can be used.
+// Ready waits until keys can be used, on whatever is connected by then.
 func (l *Link) Ready(ctx context.Context) error {
 	for {
-		err := l.inner.Ready(ctx)
-		if err == nil || ctx.Err() != nil || !l.soon() {
+		within, cancel := context.WithTimeout(ctx, lookEach)
+		err := l.inner.Ready(within)
+		short := within.Err() != nil // or something else may be connected by now
+		cancel()
+		if err == nil || ctx.Err() != nil || l.ctx.Err() != nil || !short && !l.soon() {
 			return err
 		}
-		select { // a connection is being made: what is used then is not known yet
-		case <-ctx.Done():
-			return err
-		case <-l.ctx.Done():
-			return err
-		case <-time.After(50 * time.Millisecond):
+		if !short {
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
 	}
 }
@@ -284,7 +287,7 @@ func (l *Link) planFor(mod *module, ids *identities, idsErr error, role client.R
 	pinned, _, err := l.m.store.pins(mod.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fail(StageTLS, Problem{CodeNotPinned, "the HSM's certificate is not known", "authenticate the HSM automatically, or import its server.pem"}, err)
+		return fail(StageTLS, Problem{CodeNotPinned, "the HSM's certificate is not known", "give it: `request hsm authenticate`, or `request hsm server-certificate import` with the HSM's server.pem"}, err)
 	case err != nil:
 		return fail(StageTLS, Problem{CodeNotPinned, "reading the pinned certificate: " + oneLine(err.Error()), "import the HSM's server.pem again"}, err)
 	}

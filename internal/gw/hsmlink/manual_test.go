@@ -9,6 +9,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"moongate/client"
 	"moongate/internal/gw/config"
@@ -31,7 +32,7 @@ func TestManual(t *testing.T) {
 	if s.Serial != "" || s.Stages[at(StageTCP)].Level != Green || s.Stages[at(StageRegistered)].Level != Waiting {
 		t.Errorf("before anything was done: %+v", s)
 	}
-	if cause := g.sw.Status().Cause; !strings.Contains(cause, "luna-1: tls: the HSM's certificate is not known; authenticate") {
+	if cause := g.sw.Status().Cause; !strings.Contains(cause, "luna-1: tls: the HSM's certificate is not known; give it: `request hsm authenticate`") {
 		t.Errorf("the Switch says %q", cause)
 	}
 
@@ -77,6 +78,7 @@ func TestManual(t *testing.T) {
 	if status := g.m.Status(); !status.Ready() || len(status.Client) != 1 || len(status.Client[0].AcceptedBy) != 1 || status.Client[0].Fingerprint != own.Fingerprint {
 		t.Errorf("status: %+v", status)
 	}
+	g.keysAre("luna-1", "no certificate needs one")
 	g.sign()
 	g.told("hsm-server-up", "HSM server luna-1 is authenticated: partition p")
 	for _, text := range []string{"does not know the gateway's certificate", "refuses the address", "no partition is assigned", "has no password"} {
@@ -114,6 +116,21 @@ func TestManual(t *testing.T) {
 	g.use(network(h))
 	g.shows("luna-1", "login", CodeNoPassword, prompt)
 	g.hidden()
+}
+
+// keysAre waits until the stage keys is green, with a detail.
+func (g *gateway) keysAre(server, detail string) {
+	g.t.Helper()
+	for end := time.Now().Add(prompt); ; time.Sleep(10 * time.Millisecond) {
+		stage := g.status(server).Stages[at(StageKeys)]
+		if stage.Level == Green && stage.Detail == detail {
+			return
+		}
+		if time.Now().After(end) {
+			g.t.Errorf("the stage keys is %+v", stage)
+			return
+		}
+	}
 }
 
 // sign makes a key on the HSM and signs with it.
@@ -170,6 +187,7 @@ func TestKeys(t *testing.T) {
 	g.told("hsm-server-keys", "lacks the private keys of certificates: lost")
 	g.m.Expect([]Expected{{"ca", here}})
 	s = g.shows("luna-1", StateAuthenticated, "", prompt)
+	g.keysAre("luna-1", "1 key")
 	g.signWith(here)
 	must(t, other.Destroy(t.Context(), pair.Private))
 	if s = g.shows("luna-1", StateAuthenticated, CodeKeyMissing, prompt); len(s.MissingKeys) != 1 || s.MissingKeys[0] != "ca" {

@@ -2,6 +2,7 @@ package hsmlink
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -340,6 +341,14 @@ func detailOf(name StageName, s *ServerStatus) string {
 		return s.Partition
 	case StageLogin:
 		return s.Role
+	case StageKeys:
+		switch s.keys {
+		case 0:
+			return "no certificate needs one"
+		case 1:
+			return "1 key"
+		}
+		return fmt.Sprintf("%d keys", s.keys)
 	}
 	return ""
 }

@@ -90,6 +90,8 @@ type ServerStatus struct {
 	// MissingWrapping the wrapping keys that another member has.
 	MissingKeys     []string
 	MissingWrapping []string
+
+	keys int // that certificates need, and that it has
 }
 
 // GroupState is how the servers stand as a group.
