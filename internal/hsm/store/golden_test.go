@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"moongate/internal/hsm/object"
+	"moongate/internal/hsm/replica"
 	"moongate/internal/hsm/store"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,6 +24,7 @@ import (
 var (
 	golden         = flag.String("golden", "", "write a golden store into this new directory")
 	goldenRestored = flag.String("golden-restored", "", "write a golden store of what was restored into this new directory")
+	goldenReplica  = flag.String("golden-replica", "", "write a golden store with replicas into this new directory")
 )
 
 var (
@@ -120,6 +122,79 @@ func TestGoldenRestoredStoreOpens(t *testing.T) {
 		return nil
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A store of format 1 as the first version with replicas left it: the first one,
+// in which one object has changed since, one came from another HSM, and one was
+// remembered as destroyed there.
+func TestGoldenReplicaStoreOpens(t *testing.T) {
+	t.Parallel()
+	if *goldenReplica != "" {
+		writeGoldenReplica(t, *goldenReplica)
+	}
+	s := openCopy(t, "format1-replica")
+	defer s.Close()
+	w := &world{Store: s, t: t, partition: goldenPartition}
+	if err := s.View(func(tx *store.Tx) error { w.key = openGolden(t, s, tx); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	me := w.replica()
+	if me == (object.ReplicaID{}) {
+		t.Error("the partition has no replica ID")
+	}
+	changed := w.item(goldenKey.ID)
+	if v := changed.Vector; len(v) != 2 || v[0].Changes+v[1].Changes != 3 || changed.Stamp != (object.Stamp{Count: 3, Replica: me}) {
+		t.Errorf("the changed object has the history %+v", changed.History)
+	}
+	if old := w.item(goldenCertificate.ID); len(old.Vector) != 1 || old.Vector[0].Changes != 1 {
+		t.Errorf("the old object has the history %+v", old.History)
+	}
+	if came := w.item(goldenCame.ID); cmp.Diff(goldenCame.History, came.History) != "" || came.Handle != goldenCame.Handle || string(came.Secret) != string(goldenCame.Secret) {
+		t.Errorf("the object that came: %+v", came)
+	}
+	for _, id := range []object.ID{goldenGone, goldenGoneThere} {
+		if it := w.item(id); !it.Deleted || !it.At.Equal(goldenTime) {
+			t.Errorf("destroyed: %+v", it)
+		}
+	}
+}
+
+var (
+	goldenGoneThere = uuid.MustParse("55555555-5555-4555-8555-555555555555")
+	goldenCame      = &replica.Item{
+		ID: uuid.MustParse("66666666-6666-4666-8666-666666666666"), Handle: 9,
+		History:    replica.First(object.ReplicaID{7}),
+		Attributes: object.Defaults(object.ClassSecretKey),
+		Secret:     []byte("of another HSM"),
+	}
+)
+
+func writeGoldenReplica(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "format1"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "root.key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := store.LoadRootKey(filepath.Join(dir, "root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(dir, root, store.Options{MustExist: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(func(tx *store.Tx) error {
+		key := openGolden(t, s, tx)
+		came := *goldenCame
+		_, perr := tx.PutObject(goldenPartition, key, goldenKeyCopy())
+		return errors.Join(perr, tx.PutItem(goldenPartition, key, &came),
+			tx.PutItem(goldenPartition, key, &replica.Item{ID: goldenGoneThere, Deleted: true, At: goldenTime}))
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
