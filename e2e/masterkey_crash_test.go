@@ -51,6 +51,9 @@ func TestMasterKeySurvivesKill9(t *testing.T) {
 	must(t, softKey(t.Context(), c.api, "running"))
 	must(t, c.api.commit(t.Context(), ""))
 	must(t, softKey(t.Context(), c.api, "candidate"))
+	before, err := vault.PropertiesIn(daemon.In(s.gateway.Dir).Vault())
+	must(t, err)
+	c.id = before.ID
 
 	began := time.Now()
 	moving, changing := masterKeyKills()
@@ -165,11 +168,13 @@ func (c *masterKeyCrashes) change(ctx context.Context, changing bool) error {
 	if _, err := masterKey(ctx, c.api, args...); err != nil {
 		return err
 	}
-	if changing {
-		c.current = c.asked
-	}
 	c.did[what]++
-	return nil
+	if !changing {
+		return nil
+	}
+	p, err := vault.PropertiesIn(daemon.In(c.s.gateway.Dir).Vault())
+	c.id, c.current = p.ID, c.asked
+	return err
 }
 
 // atRest opens what the killed process left: the vault by its own means or the

@@ -4,9 +4,36 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"moongate/internal/durable"
 	"moongate/internal/gw/vault"
 )
+
+// figuresOf are a vault's: whether it is locked, and when its master key
+// expires, in seconds since 1970 (0 for never).
+func figuresOf(v *vault.Vault) []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "moongate_vault_locked", Help: "1 while the master key is on an HSM that has not unwrapped it: software private keys cannot be used."}, func() float64 {
+			if v.Locked() != nil {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "moongate_master_key_on_hsm", Help: "1 where the master key is stored on the HSM."}, func() float64 {
+			if v.Properties().OnHSM {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "moongate_master_key_expiry_seconds", Help: "When the master key expires, in seconds since 1970; 0 for never."}, func() float64 {
+			if at := v.Properties().ExpireAt; !at.IsZero() {
+				return float64(at.Unix())
+			}
+			return 0
+		}),
+	}
+}
 
 // RecoverMasterKey takes the master key, as it was given, of a gateway that does
 // not run: the HSM that wrapped it is lost, or its file is. From then on it is in

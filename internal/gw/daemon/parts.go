@@ -70,6 +70,7 @@ func openParts(opts Options) (p *parts, err error) {
 		return p, fmt.Errorf("opening the vault: %w", err)
 	}
 	p.onClose(p.vault.Close)
+	p.figures.MustRegister(figuresOf(p.vault)...)
 	if missing != nil {
 		opts.say("master key made: %s opens every secret of the configuration; keep it, and a backup (`moongate backup`), safe", p.vault.MasterKeyFile())
 	}

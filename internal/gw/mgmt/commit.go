@@ -158,6 +158,7 @@ func (m *Manager) prepare(root *config.Node, from origin, r *jobs.Report) (*next
 	if err := m.checkNewCertificates(root, snapshot, from, r); err != nil {
 		return nil, err
 	}
+	m.warnOfMasterKey(snapshot, r)
 	r.Progress(30)
 	n := &next{m: m, snapshot: snapshot}
 	r.Detail("Preparing the data plane")

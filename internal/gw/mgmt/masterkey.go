@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"moongate/internal/gw/admin"
+	"moongate/internal/gw/config"
 	"moongate/internal/gw/hsmlink"
+	"moongate/internal/gw/jobs"
 	"moongate/internal/gw/logstore"
 	"moongate/internal/gw/vault"
 )
@@ -106,6 +108,14 @@ func placeNotes(p vault.Properties, change vault.Change) MasterKeyNotes {
 		notes = append(notes, "The master key is in "+p.File+", in the clear")
 	}
 	return notes
+}
+
+// warnOfMasterKey warns of a configuration that leaves the HSM which wraps the
+// master key.
+func (m *Manager) warnOfMasterKey(s *config.Snapshot, r *jobs.Report) {
+	if p := m.parts.Vault.Properties(); p.OnHSM && s.HSM == nil {
+		r.Warning("the master key is stored on the HSM, and this configuration names none: at the next start software private keys cannot be used. Run `request master-key on-hsm no` first")
+	}
 }
 
 // RecoverMasterKey takes the master key as an administrator enters it again: a
