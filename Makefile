@@ -6,7 +6,7 @@ FIPS140 ?= v1.0.0
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: run test build check bench prove guide fuzz clean
+.PHONY: run test build check bench prove guide fuzz soak clean
 
 run: build ## HSM and gateway up, real traffic decrypted with an HSM-held key
 	bin/moongate up
@@ -36,6 +36,9 @@ guide: test-packages build ## the administrator's guide, performed step by step
 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $(or $(FUZZTIME),1m)
+
+soak: ## SCHEDULES (default 1000) random fault schedules on HA groups under load
+	MOONGATE_SOAK=$(or $(SCHEDULES),1000) $(GO) test -count=1 -timeout 2h -v -run '^TestSoak$$' ./client/ha
 
 .PHONY: test-packages
 test-packages:

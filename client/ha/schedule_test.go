@@ -98,6 +98,9 @@ func newArena(t testing.TB, n int) *arena {
 	t.Helper()
 	a := &arena{cluster: newCluster(t, n)}
 	a.config = a.cluster.config(client.RoleCryptoOfficer)
+	if *seedFlag == 0 {
+		a.config.Logger = nil // one schedule's story is readable, not a hundred's
+	}
 	a.group = a.create(a.config)
 	for i := range 4 {
 		a.keys = append(a.keys, newEC(t, a.group, fmt.Sprintf("load %d", i)))
