@@ -37,8 +37,9 @@ guide: test-packages build ## the administrator's guide, performed step by step
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $(or $(FUZZTIME),1m)
 
-soak: ## SCHEDULES (default 1000) random fault schedules on HA groups under load
+soak: build ## SCHEDULES (default 1000) random fault schedules on HA groups under load; 200 kills of a gateway that changes its master key
 	MOONGATE_SOAK=$(or $(SCHEDULES),1000) $(GO) test -count=1 -timeout 2h -v -run '^TestSoak$$' ./client/ha
+	MOONGATE_SOAK=1 MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -timeout 1h -v -run '^TestMasterKeySurvivesKill9$$' ./e2e
 
 .PHONY: test-packages
 test-packages:

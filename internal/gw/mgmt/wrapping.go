@@ -68,7 +68,7 @@ const (
 	WrapsToo        WrappingKeyUse = "wraps it, too, until all members hold the new one"
 	WrapsLater      WrappingKeyUse = "for later"
 	WrappedBefore   WrappingKeyUse = "retired"
-	WrapsForAnother WrappingKeyUse = "not this gateway's"
+	WrapsForAnother WrappingKeyUse = "not used by this gateway"
 )
 
 // WrappingKeyState is a wrapping key of this gateway, or another one that is on
