@@ -2,6 +2,7 @@ package ha
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -36,34 +37,26 @@ func (c copied) refusal() error {
 	return nil
 }
 
+// copyTries is how often a batch is tried: an offer is good once, for a minute
+// and one session, all of which may end in between.
+const copyTries = 3
+
 // copyObjects has objects and tombstones sealed by one member for another, and
 // carries them there. Each batch has an offer of its own, which is good once.
+// each is called for every outcome; it may be nil.
 func copyObjects(ctx context.Context, from, to *member, ids []ID, each func(object.CloneResult)) (copied, error) {
-	source, target := from.client.Load(), to.client.Load()
-	self, known := from.self()
-	if source == nil || target == nil || !known {
-		return nil, errMemberGone
-	}
 	done := copied{}
 	for len(ids) > 0 {
-		offer, err := target.OfferClone(ctx, self.HSM, self.Serial)
+		included, results, err := copyBatchOf(ctx, from, to, ids[:min(len(ids), copyBatch)])
+		for tries := 1; err != nil && tries < copyTries && ctx.Err() == nil; tries++ {
+			if _, answered := errors.AsType[*client.HSMError](err); !answered {
+				break
+			}
+			included, results, err = copyBatchOf(ctx, from, to, ids[:min(len(ids), copyBatch)])
+		}
 		if err != nil {
-			return done, MemberError{to.name, err}
+			return done, err
 		}
-		batch := ids[:min(len(ids), copyBatch)]
-		pkg, included, err := source.CloneOut(ctx, offer, batch)
-		if err != nil {
-			return done, MemberError{from.name, err}
-		}
-		if len(included) == 0 {
-			return done, MemberError{from.name, fmt.Errorf("it sealed none of %d objects for %s", len(batch), to.name)}
-		}
-		results, err := target.CloneIn(ctx, pkg)
-		if err != nil {
-			return done, MemberError{to.name, err}
-		}
-		from.answers.Add(1)
-		to.answers.Add(1)
 		for _, r := range results {
 			done[r.ID] = r
 			if each != nil {
@@ -77,4 +70,31 @@ func copyObjects(ctx context.Context, from, to *member, ids []ID, each func(obje
 		ids = slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return gone[id] })
 	}
 	return done, nil
+}
+
+// copyBatchOf copies as many of the objects as fit one package: at least one.
+func copyBatchOf(ctx context.Context, from, to *member, ids []ID) ([]ID, []object.CloneResult, error) {
+	source, target := from.client.Load(), to.client.Load()
+	self, known := from.self()
+	if source == nil || target == nil || !known {
+		return nil, nil, errMemberGone
+	}
+	offer, err := target.OfferClone(ctx, self.HSM, self.Serial)
+	if err != nil {
+		return nil, nil, MemberError{to.name, err}
+	}
+	pkg, included, err := source.CloneOut(ctx, offer, ids)
+	if err != nil {
+		return nil, nil, MemberError{from.name, err}
+	}
+	if len(included) == 0 {
+		return nil, nil, MemberError{from.name, fmt.Errorf("it sealed none of %d objects for %s", len(ids), to.name)}
+	}
+	results, err := target.CloneIn(ctx, pkg)
+	if err != nil {
+		return nil, nil, MemberError{to.name, err}
+	}
+	from.answers.Add(1)
+	to.answers.Add(1)
+	return included, results, nil
 }
