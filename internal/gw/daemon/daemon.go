@@ -18,6 +18,7 @@ import (
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
 	"moongate/internal/gw/mgmt"
+	"moongate/internal/gw/web"
 	"moongate/internal/gw/plane"
 	"moongate/internal/harden"
 )
@@ -123,7 +124,11 @@ func (p *parts) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.serveManagement(m, identity, listeners); err != nil {
+	pages, err := web.New(web.Options{Manager: m, Logger: p.opts.Logger, Version: p.opts.Version})
+	if err != nil {
+		return err
+	}
+	if err := p.serveManagement(m, pages, identity, listeners); err != nil {
 		return err
 	}
 	if err := firstAdministrator(ctx, m, p.files, func(text string) { p.opts.say("%s", text) }); err != nil {
@@ -141,6 +146,7 @@ func (p *parts) run(ctx context.Context) error {
 
 	group.Go(func() error { return p.plane.Run(ctx) })
 	group.Go(func() error { return m.Run(ctx) })
+	group.Go(func() error { return pages.Run(ctx) })
 	group.Go(func() error {
 		return serveConsole(ctx, console, m, &backupSource{p, m}, p.opts.Logger)
 	})
@@ -153,7 +159,7 @@ func (p *parts) run(ctx context.Context) error {
 }
 
 // serveManagement says what the management's listeners serve.
-func (p *parts) serveManagement(m *mgmt.Manager, identity *webIdentity, l *listeners) (err error) {
+func (p *parts) serveManagement(m *mgmt.Manager, pages *web.Handler, identity *webIdentity, l *listeners) (err error) {
 	device := p.vault.Device()
 	if identity.own, err = loadWebCertificate(p.files, device, m.Hostname()); err != nil {
 		return err
@@ -166,11 +172,7 @@ func (p *parts) serveManagement(m *mgmt.Manager, identity *webIdentity, l *liste
 	if err != nil {
 		return err
 	}
-	pages, err := httpsServer(m, identity, p.opts.Version, p.opts.Logger)
-	if err != nil {
-		return err
-	}
-	l.services = []service{pages, shell, metricsServer(m, p.figures, p.opts.Logger)}
+	l.services = []service{httpsServer(m, pages, identity, p.opts.Logger), shell, metricsServer(m, p.figures, p.opts.Logger)}
 	return nil
 }
 

@@ -31,12 +31,8 @@ const (
 )
 
 // httpsServer is the web UI and the XML API over HTTPS.
-func httpsServer(m *mgmt.Manager, identity *webIdentity, version string, logger *slog.Logger) (service, error) {
+func httpsServer(m *mgmt.Manager, pages *web.Handler, identity *webIdentity, logger *slog.Logger) service {
 	handler := api.New(api.Options{Manager: m, Logger: logger})
-	pages, err := web.New(web.Options{Manager: m, Logger: logger, Version: version})
-	if err != nil {
-		return service{}, err
-	}
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
 	for _, path := range api.Paths {
@@ -53,7 +49,7 @@ func httpsServer(m *mgmt.Manager, identity *webIdentity, version string, logger 
 				ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 			})
 		},
-	}, nil
+	}
 }
 
 // sshServer is the command line over SSH.

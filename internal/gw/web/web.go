@@ -29,6 +29,7 @@ type Handler struct {
 	sessions *sessions
 	mux      *http.ServeMux
 	origins  *http.CrossOriginProtection
+	figures  sampler
 }
 
 //go:embed assets
@@ -74,7 +75,8 @@ func (h *Handler) routes() []route {
 
 // parts are the files' own routes, in the menu's order.
 var parts = []func() []route{
-	commitRoutes, hsmRoutes, certificateRoutes, masterKeyRoutes,
+	dashboardRoutes, commitRoutes, monitorRoutes, policyRoutes, objectRoutes,
+	setupRoutes, hsmRoutes, administratorRoutes, certificateRoutes, masterKeyRoutes, configurationRoutes,
 }
 
 // ServeHTTP implements http.Handler.
