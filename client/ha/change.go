@@ -49,6 +49,9 @@ func (g *Group) primary(ctx context.Context, n need, change func(context.Context
 		switch {
 		case ctx.Err() != nil:
 			return m, err
+		case answered && wasDone(refusal):
+			g.wakeKeeper() // what it made is copied, if not by this call
+			return m, err
 		case answered && isAbsent(refusal.Code):
 			absent = err
 		case answered && ofMember(refusal.Code), client.NotSent(err), errors.Is(err, errNothingDone):

@@ -124,6 +124,12 @@ func ofMember(code client.Code) bool {
 	return false
 }
 
+// wasDone reports whether a refusal says that the change was made all the same,
+// and only its end could not be recorded.
+func wasDone(refusal *client.HSMError) bool {
+	return refusal.Code == client.ErrAuditFailed && strings.HasPrefix(refusal.Detail, "it was done")
+}
+
 func isAbsent(code client.Code) bool {
 	return code == client.ErrKeyHandle || code == client.ErrObjectNotFound
 }
