@@ -239,8 +239,10 @@ func (l *Link) login(ctx context.Context, mod *module, r LoginRequest) LoggedIn 
 	done := LoggedIn{Server: mod.name}
 	of := passwordOf{mod.name, r.Role}
 	if l.hsm.Provider == config.PKCS11HSM {
-		of.role = client.RoleCryptoOfficer // a token has one PIN
-	} else if done.Partition, done.Err = l.tryPassword(ctx, mod, r); done.Err != nil {
+		done.Partition, done.Err = l.loginToken(ctx, mod, r)
+		return done
+	}
+	if done.Partition, done.Err = l.tryPassword(ctx, mod, r); done.Err != nil {
 		if e, ok := errors.AsType[*Error](done.Err); ok && e.Code == CodeLocked && r.Role == l.m.store.role(mod.name) {
 			mod.mu.Lock()
 			mod.locked = true // whatever was wrong before
@@ -249,7 +251,7 @@ func (l *Link) login(ctx context.Context, mod *module, r LoginRequest) LoggedIn 
 		return done
 	}
 	done.Err = l.m.store.setPassword(of, r.Password, r.Keep)
-	if done.Err == nil && l.hsm.Provider == config.NetworkHSM {
+	if done.Err == nil {
 		done.Err = l.m.store.change(mod.name, func(s *serverState) {
 			if r.Partition != "" {
 				s.Partition = r.Partition

@@ -87,6 +87,9 @@ func TestGroup(t *testing.T) {
 	if s := g.groupIs(GroupDegraded); s.Problem == nil || !strings.Contains(s.Problem.Reason, "1 of 2") {
 		t.Errorf("one member away: %+v", s)
 	}
+	if g.figure("moongate_hsm_member_state", "b", "live") != 1 || g.figure("moongate_hsm_member_state", "a", "live") != 0 {
+		t.Error("the figures say something else of the members")
+	}
 	if listed, err = g.sw.Keys(t.Context()); err != nil || !slices.Equal(listed[0].Missing, []string{"a"}) {
 		t.Errorf("wrapping keys with one member away: %+v, %v", listed, err)
 	}

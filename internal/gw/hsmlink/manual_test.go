@@ -238,6 +238,11 @@ func TestTwoServers(t *testing.T) {
 	if !g.sw.Status().Ready {
 		t.Error("the second server's end is everybody's")
 	}
+	if g.figure("moongate_hsm_server_stage", "b", "name") != 1 || g.figure("moongate_hsm_server_stage", "b", "tcp") != 0 || g.figure("moongate_hsm_server_stage", "b", "tls") != -1 ||
+		g.figure("moongate_hsm_server_authenticated", "a") != 1 || g.figure("moongate_hsm_server_authenticated", "b") != 0 ||
+		g.figure("moongate_hsm_server_state_changes_total", "b") < 2 || g.figure("moongate_hsm_status_age_seconds") > prompt.Seconds() {
+		t.Error("the figures say something else")
+	}
 	// The next configuration has the other one alone.
 	b.start()
 	c := network(b)

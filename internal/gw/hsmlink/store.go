@@ -346,11 +346,14 @@ func (s *store) role(server string) client.Role {
 	return chosen
 }
 
-// forget drops everything that is kept of a server.
-func (s *store) forget(server string) error {
-	err := errors.Join(s.forgetPassword(passwordOf{server, client.RoleCryptoUser}), removeIfThere(s.passwordFile(passwordOf{server, client.RoleCryptoOfficer})),
-		removeIfThere(s.serverFile(server)))
-	return errors.Join(err, s.change(server, func(state *serverState) { *state = serverState{} }))
+// keepGiven seals a password on the disk that was given.
+func (s *store) keepGiven(of passwordOf) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.device.WriteFile(s.passwordFile(of), of.sealedAs(), s.passwords[of]); err != nil {
+		return fmt.Errorf("keeping the PIN: %w", err)
+	}
+	return nil
 }
 
 // wipe clears the passwords in memory.

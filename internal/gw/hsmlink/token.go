@@ -1,7 +1,9 @@
 package hsmlink
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"moongate/client"
 	"moongate/internal/gw/keys"
@@ -76,6 +78,45 @@ func (l *Link) assembleToken() {
 	l.lookForKeys()
 }
 
+// loginToken starts the module's process with a PIN, and takes the PIN where the
+// token does.
+func (l *Link) loginToken(ctx context.Context, mod *module, r LoginRequest) (client.PartitionInfo, error) {
+	of := passwordOf{mod.name, client.RoleCryptoOfficer} // a token has one PIN
+	if err := l.m.store.setPassword(of, r.Password, false); err != nil {
+		return client.PartitionInfo{}, err
+	}
+	key := l.m.store.generation(of)
+	l.rebuild()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		mod.mu.Lock()
+		c, p := mod.own, mod.plan
+		mod.mu.Unlock()
+		switch {
+		case p.key != key:
+		case p.problem != nil:
+			return client.PartitionInfo{}, p.problem
+		case c != nil && c.Status().Connected:
+			var err error
+			if r.Keep {
+				err = l.m.store.keepGiven(of)
+			}
+			return c.Status().Partition, err
+		}
+		if problem := l.tokenProblem(mod); problem != nil && problem.Code == CodeWrongPassword && p.key == key {
+			return client.PartitionInfo{}, problem
+		}
+		select {
+		case <-ctx.Done():
+			return client.PartitionInfo{}, ctx.Err()
+		case <-l.ctx.Done():
+			return client.PartitionInfo{}, errors.New("the configuration was changed meanwhile: log in again")
+		case <-tick.C:
+		}
+	}
+}
+
 // tokenProblem is why the module's process does not serve; nil where it does.
 func (l *Link) tokenProblem(mod *module) *Error {
 	l.mu.Lock()
@@ -90,6 +131,9 @@ func (l *Link) tokenProblem(mod *module) *Error {
 	case p11host.Running, p11host.Starting:
 		return nil
 	case p11host.Refused:
+		if err := l.m.store.refused(passwordOf{mod.name, client.RoleCryptoOfficer}); err != nil {
+			l.m.o.Logger.Error("keeping that a PIN was refused", "err", err)
+		}
 		e.Stage, e.Problem = StageLogin, Problem{CodeWrongPassword, "the token refused the PIN, which is not tried again by itself: " + oneLine(s.Cause), "give the right one: `request hsm login`"}
 	}
 	return e
