@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"moongate/internal/hsm/server"
 )
 
 // inFlight runs f from n goroutines until the benchmark's end.
@@ -37,10 +39,17 @@ func inFlight(b *testing.B, n int, f func() error) {
 
 // BenchmarkEcho is the cost of the protocol alone, client and server together.
 func BenchmarkEcho(b *testing.B) {
-	_, c := newClient(b)
+	k := newToken(b)
+	k.wrap = func(s server.Session) server.Session { return echo{s} }
+	k.run(b)
+	c := dial(b, k.config(b))
+	data := []byte{1} // which is not held up
 	for _, n := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			inFlight(b, n, func() error { return c.Ping(context.Background()) })
+			inFlight(b, n, func() error {
+				_, err := c.Encrypt(context.Background(), ID{1}, data, nil)
+				return err
+			})
 		})
 	}
 }
