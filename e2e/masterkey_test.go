@@ -150,6 +150,11 @@ func (m *masterKeyWorld) onDisk(file bool) {
 		}
 		return err
 	}))
+	for _, secret := range []string{firstMaster, secondMaster, m.group.Partition.CryptoOfficer} {
+		if strings.Contains(m.g.Log(), secret) {
+			m.t.Errorf("the gateway's messages hold %q", secret)
+		}
+	}
 	_, err := os.Lstat(filepath.Join(daemon.In(m.g.Dir).Vault(), "master.key"))
 	if (err == nil) != file {
 		m.t.Errorf("the master key's file: %v; should it be there: %v", err, file)

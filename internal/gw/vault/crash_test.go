@@ -247,8 +247,8 @@ func changeOnFailingDisk(args string) error {
 }
 
 // TestFailingDisk has each call on a file fail in turn, or every other one: the
-// vault goes on, the
-// next start opens what was sealed, and what was said to be changed is.
+// vault goes on, the next start opens what was sealed, and what was said to be
+// changed is.
 func TestFailingDisk(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
