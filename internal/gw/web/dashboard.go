@@ -167,4 +167,16 @@ func share(part uint64, s sample) string {
 	return fmt.Sprintf("%.1f", 100*float64(part)/float64(whole))
 }
 
-func age(from, now time.Time) string { return now.Sub(from).Round(time.Minute).String() }
+// age is how long something has lasted, for people.
+func age(from, now time.Time) string {
+	switch d := now.Sub(from); {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d seconds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d minutes", int(d.Minutes()))
+	case d < 2*day:
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d/day))
+	}
+}

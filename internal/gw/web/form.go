@@ -126,8 +126,9 @@ func (f *Form) Take(err error, fields map[string]string) {
 
 func (f *Form) put(path, text string, fields map[string]string) {
 	longest := ""
+	element, _, _ := strings.Cut(path, "/member") // a list of values is one field
 	for end := range fields {
-		if strings.HasSuffix(path, end) && len(end) > len(longest) {
+		if strings.HasSuffix(element, end) && len(end) > len(longest) {
 			longest = end
 		}
 	}

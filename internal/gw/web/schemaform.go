@@ -16,6 +16,7 @@ type setting struct {
 	Path    string // below the element, the names joined by slashes; also the field's name
 	Label   string
 	Help    string
+	Absent  string // what is taken where it is empty
 	Kind    settingKind
 	Choices []Choice
 }
@@ -71,7 +72,7 @@ func (v *visit) gather(row config.Row, prefix string, group *settingGroup, group
 }
 
 func (v *visit) settingOf(row config.Row, name string) setting {
-	s := setting{Path: name, Label: label(row.Name()), Help: row.Help()}
+	s := setting{Path: name, Label: label(row.Name()), Help: row.Help(), Absent: row.Absent()}
 	words := row.Words()
 	switch {
 	case row.Kind() == config.KindMembers:

@@ -168,10 +168,15 @@ func settingFacts(groups []settingGroup, f *Form) templ.Component {
 
 func factOf(f *Form, s setting) string {
 	value := f.Text(s.Path)
-	if s.Kind == settingChoice && value == "" && len(s.Choices) > 0 {
+	switch {
+	case value != "":
+		return value
+	case s.Kind == settingChoice && len(s.Choices) > 0:
 		return s.Choices[0].Label
+	case s.Absent != "":
+		return s.Absent + " (default)"
 	}
-	return value
+	return ""
 }
 
 var _ = templruntime.GeneratedTemplate
