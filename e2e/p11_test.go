@@ -41,12 +41,13 @@ func TestPKCS11Module(t *testing.T) {
 	origin := peers.NewOrigin(t, server(t, ca, "ec", []string{"localhost", "app.test", "one.test", "two.test"}))
 	rsaOrigin := peers.NewOrigin(t, server(t, ca, "rsa", []string{"localhost"}))
 	s := &setting{t: t, w: world.T(t), ca: ca}
+	store.Generate(t, tokenLabel, "rsa:2048", "corporate CA", "c0", "--usage-sign")
 	s.gateway = s.w.TokenGateway(token, world.GatewaySettings{
 		TrustedRoots: []*x509.Certificate{ca.Root},
 		Allowed:      []string{origin.Address, local("localhost", origin.Address), local("localhost", rsaOrigin.Address)},
 		Inbound:      []world.Site{{Name: "app", Server: origin.Address, ServerName: "app.test", Hosts: []string{"app.test"}}},
 		// One CA's key was made by an administrator, with the token's tools.
-		ForwardTrust:   administratorsCA(t, store, token),
+		ForwardTrust:   corporateCA(t, token),
 		InboundProfile: map[string]string{"ssl-protocol-settings/keyxchg-algo-rsa": "yes"},
 	})
 	api := newXMLAPI(t, s.gateway)
@@ -121,10 +122,9 @@ func TestPKCS11Module(t *testing.T) {
 	t.Run("secrets", func(t *testing.T) { searchSecrets(t, s.gateway, p11test.PIN) })
 }
 
-// administratorsCA makes a CA whose key pkcs11-tool made.
-func administratorsCA(t *testing.T, store *p11test.Store, token *world.Token) *x509.Certificate {
+// corporateCA makes a CA of the key "corporate CA", which is on the token.
+func corporateCA(t *testing.T, token *world.Token) *x509.Certificate {
 	t.Helper()
-	store.Generate(t, tokenLabel, "rsa:2048", "corporate CA", "c0", "--usage-sign")
 	dir, err := os.MkdirTemp("", "token-")
 	must(t, err)
 	defer os.RemoveAll(dir)
