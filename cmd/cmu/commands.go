@@ -283,7 +283,7 @@ func commands() []*command {
 		{
 			name:    "ha delete",
 			summary: "end the group; every member keeps its keys",
-			options: onGroup(option{name: "force", kind: flag, help: "do not ask"}),
+			options: onGroup(option{name: "force", kind: flag, help: "do not ask"}, optJSON),
 			run:     (*tool).haDelete,
 		},
 		{

@@ -273,6 +273,9 @@ func (t *tool) haDelete(ctx context.Context, o options) error {
 	if err := s.write(path); err != nil {
 		return err
 	}
+	if o.flag("json", false) {
+		return t.con.printJSON(map[string]string{"deleted": label, "config": path})
+	}
 	t.con.printf("The group %s is ended; every member keeps its keys\n", shown(label))
 	return nil
 }

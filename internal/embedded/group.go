@@ -3,12 +3,14 @@ package embedded
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"moongate/client"
 	"moongate/client/ha"
@@ -83,7 +85,7 @@ func (u *up) ensureGroup(ctx context.Context) error {
 		return err
 	}
 	defer g.Close()
-	if err := g.ReadyAll(ctx); err != nil {
+	if err := allLive(ctx, g); err != nil {
 		return err
 	}
 	for _, m := range joining {
@@ -92,6 +94,34 @@ func (u *up) ensureGroup(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// memberPatience is how long members of a group may take to be live.
+const memberPatience = 20 * time.Second
+
+// allLive waits until all members are live. One that refuses, as for a password
+// that was changed, is not waited for.
+func allLive(ctx context.Context, g *ha.Group) error {
+	for end := time.Now().Add(memberPatience); ; {
+		var waiting error
+		for _, m := range g.Members() {
+			switch err := fmt.Errorf("%s is %v: %s", m.Name, m.State, m.Reason); {
+			case m.State == ha.Live:
+			case m.State == ha.Refused || m.State == ha.Removed || time.Now().After(end):
+				return err
+			default:
+				waiting = err
+			}
+		}
+		if waiting == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // label is the group's: that of the group that there is, or that the gateway's

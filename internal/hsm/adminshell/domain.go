@@ -9,11 +9,12 @@ import (
 
 // A domain secret goes from one HSM to another without a person seeing it: the
 // one asks, the other seals it to the asking one alone, and both have pinned
-// each other before. The files may travel in any way.
+// each other before. The files may travel in any way. A request
+// is in the memory of the process that serves, so one has to.
 var domainCommands = []command{
 	{words: "hsm domain show", roles: lookers, options: []option{optJSON}, run: (*Shell).domainShow,
 		help: "The domain's name. HSMs of one domain restore each other's backups, and may clone keys."},
-	{words: "hsm domain request", roles: admins, run: (*Shell).domainRequest,
+	{words: "hsm domain request", roles: admins, control: true, run: (*Shell).domainRequest,
 		options: []option{optPeer("the HSM whose domain this one shall join"), optOut(domainRequestFile)},
 		help:    "Ask a pinned HSM for its domain (Security Officer). The HSM that asks must hold no partition.\nThe request is good for one hour, once, and until this HSM is started anew."},
 	{words: "hsm domain share", roles: admins, run: (*Shell).domainShare,
@@ -23,7 +24,7 @@ var domainCommands = []command{
 			optOut(domainShareFile), optForce,
 		},
 		help: "Seal this HSM's domain to the pinned HSM that made a request (Security Officer).\nAn HSM of the domain is trusted with every key that partitions clone to it."},
-	{words: "hsm domain join", roles: admins, run: (*Shell).domainJoin,
+	{words: "hsm domain join", roles: admins, control: true, run: (*Shell).domainJoin,
 		options: []option{
 			optPeer("the HSM that shared its domain"),
 			{name: "file", value: "FILE", file: true, inbox: true, help: "what it shared; over SSH " + domainShareFile + " in the HSM's inbox"},

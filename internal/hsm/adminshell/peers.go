@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +16,9 @@ import (
 )
 
 var peerCommands = []command{
-	{words: "hsm identity show", roles: lookers, options: []option{optJSON}, run: (*Shell).identityShow,
-		help: "The HSM's identity, by which other HSMs know it: fingerprint and domain.\nThe certificate itself is identity.pem, which scp fetches."},
+	{words: "hsm identity show", roles: lookers, run: (*Shell).identityShow,
+		options: []option{optJSON, {name: "out", value: "FILE", stream: toCaller, help: "at the console, a file to be made with the certificate; otherwise it is identity.pem, fetched by scp"}},
+		help:    "The HSM's identity, by which other HSMs know it: fingerprint and domain.\nThe certificate itself is identity.pem, which scp fetches."},
 	{words: "hsm peer add", roles: admins, run: (*Shell).peerAdd,
 		options: []option{
 			{name: "name", value: "NAME", required: true, help: "the other HSM's name here"},
@@ -62,6 +64,15 @@ func (s *Shell) identityShow(_ context.Context, a args) error {
 	domain, err := s.appliance.HSM.DomainIdentity()
 	if err != nil {
 		return err
+	}
+	if a.has("out") {
+		err := s.write("out", a.get("out"), func(w io.Writer) error {
+			_, err := w.Write(pemOf(der))
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	v := identityView{identityFile, id.String(), domain, string(pemOf(der))}
 	if a.has("json") {
