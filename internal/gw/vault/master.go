@@ -197,13 +197,11 @@ func (v *Vault) place(ctx context.Context, h *header, c Change, m *key) error {
 	if c.OnHSM != nil {
 		on = *c.OnHSM
 	}
-	switch {
-	case !on:
+	if !on {
 		h.unwrapped()
-	case !h.onHSM() || c.New != nil:
-		return v.wrapInto(ctx, h, m)
+		return nil
 	}
-	return nil
+	return v.wrapInto(ctx, h, m) // also where it is there already: its wrapping key may be gone
 }
 
 // moveTo makes next the keyring and fresh the master key, in three steps of

@@ -391,7 +391,13 @@ func TestGoneWrappingKeyIsReplaced(t *testing.T) {
 	lost := v.Properties().WrappingKey
 	must(t, d.lose(lost))
 	change(t, v, Change{New: []byte(masterOne)})
-	if p := v.Properties(); p.WrappingKey == lost || p.Wraps != 1 {
+	again := v.Properties()
+	if again.WrappingKey == lost || again.Wraps != 1 {
+		t.Errorf("properties %+v", again)
+	}
+	must(t, d.lose(again.WrappingKey))
+	change(t, v, Change{Current: []byte(masterOne), OnHSM: onHSM})
+	if p := v.Properties(); p.WrappingKey == again.WrappingKey || p.ID != again.ID || p.Wraps != 1 {
 		t.Errorf("properties %+v", p)
 	}
 	v = next(t, v, d)
