@@ -15,10 +15,6 @@ import (
 // before it succeeds. It is not repeated: where the answer was lost the error is
 // a *client.OutcomeUnknownError.
 
-// cleanup bounds what is undone after the caller's time is over, in calls'
-// limits.
-const cleanup = 1
-
 // primary makes a change at the first member that can do it: one to which the
 // request was certainly not sent, or which refused for reasons of its own, is
 // passed over.
@@ -177,16 +173,17 @@ func (g *Group) finish(ctx context.Context, call string, from *member, ids []ID,
 	if len(refused) == 0 && (from.reachable() || len(reached) > 0) {
 		return nil
 	}
+	if len(refused) == 0 && len(away) == 0 {
+		return nil // it was the only one that was there, and is gone since
+	}
 	cause := error(errMemberGone)
 	if len(refused) > 0 {
 		cause = refused[0]
-	} else if others := len(away); others == 0 {
-		return nil
 	}
 	e := &PartialError{Call: call, IDs: ids, Err: cause}
 	if len(refused) > 0 {
 		// The caller's time may be over; what is half done is not left for that.
-		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup*g.limit)
+		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limit)
 		defer cancel()
 		err := undo(after)
 		if err == nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"moongate/client"
-	"moongate/internal/hsm/object"
 )
 
 // flight is one call that is safe to repeat, on its way to an answer: at one
@@ -24,16 +23,16 @@ type flight[T any] struct {
 	members []*member
 
 	mu       sync.Mutex
-	tried    [object.MaxMembers]uint32 // generation of the attempt, plus one; guarded by mu
-	failed   []MemberError             // guarded by mu
-	answered bool                      // a member that is there has refused; guarded by mu
-	absent   error                     // the last answer that there is no such object; guarded by mu
-	until    time.Time                 // when to stop asking those who refused; guarded by mu
-	searches int                       // loops that look for an answer; guarded by mu
-	others   chan struct{}             // closed when the last of several searches has ended; guarded by mu
-	decided  bool                      // guarded by mu
-	value    T                         // guarded by mu
-	err      error                     // guarded by mu
+	tried    [maxRouted]uint32 // generation of the attempt, plus one; guarded by mu
+	failed   []MemberError     // guarded by mu
+	answered bool              // a member that is there has refused; guarded by mu
+	absent   error             // the last answer that there is no such object; guarded by mu
+	until    time.Time         // when to stop asking those who refused; guarded by mu
+	searches int               // loops that look for an answer; guarded by mu
+	others   chan struct{}     // closed when the last of several searches has ended; guarded by mu
+	decided  bool              // guarded by mu
+	value    T                 // guarded by mu
+	err      error             // guarded by mu
 }
 
 // repeatable makes a call that changes nothing.
@@ -228,89 +227,6 @@ func (f *flight[T]) leave() {
 	if f.others != nil {
 		close(f.others)
 	}
-}
-
-// refresh takes over a new list of members, with what was tried of it. Called
-// with mu held.
-func (f *flight[T]) refresh() []*member {
-	list := *f.g.routing.Load()
-	var tried [object.MaxMembers]uint32
-	for i, m := range list {
-		for j, old := range f.members {
-			if old == m {
-				tried[i] = f.tried[j]
-			}
-		}
-	}
-	f.tried = tried
-	return list
-}
-
-// Ranks of members for a call, best first.
-const (
-	rankGood    = iota
-	rankAiling  // it refused a call lately for a reason of its own
-	rankPartial // for a view of all objects: it lacks some, and nobody is known who has all
-	rankSuspect // it may answer
-	ranks
-)
-
-// best is the place of the member to ask next, -1 for none. Called with mu held.
-func (f *flight[T]) best() (int, uint32) {
-	for rank := range ranks {
-		if rank == rankPartial && !f.need.all || rank == rankSuspect && f.absent != nil {
-			continue
-		}
-		if i, generation := f.idlest(rank); i >= 0 {
-			return i, generation
-		}
-	}
-	return -1, 0
-}
-
-// idlest is the place of the member of a rank with the least outstanding work
-// that was not asked yet; for a view of all objects it is the first in the
-// record's order, so that handles are the same from one look to the next.
-// Called with mu held.
-func (f *flight[T]) idlest(rank int) (int, uint32) {
-	found, least, generation := -1, int64(0), uint32(0)
-	n := len(f.members)
-	start := 0
-	if !f.need.all {
-		start = int(f.g.next.Add(1) % uint32(n))
-	}
-	for k := range n {
-		i := start + k
-		if i >= n {
-			i -= n
-		}
-		m := f.members[i]
-		v := m.view.Load()
-		if f.tried[i] == v.generation+1 {
-			continue
-		}
-		switch rank {
-		case rankGood, rankAiling:
-			if !v.usable || !v.serves(f.need) || m.ails() != (rank == rankAiling) {
-				continue
-			}
-		case rankPartial:
-			if !v.usable || v.blind {
-				continue
-			}
-		case rankSuspect:
-			if !v.suspect || !v.serves(f.need) {
-				continue
-			}
-		}
-		if f.need.all {
-			return i, v.generation
-		}
-		if work := m.outstanding.Load(); found < 0 || work < least {
-			found, least, generation = i, work, v.generation
-		}
-	}
-	return found, generation
 }
 
 // hopeless reports whether waiting is of no use: an object is not there where

@@ -323,8 +323,3 @@ func wake(c chan<- struct{}) {
 	default:
 	}
 }
-
-// ask bounds a question that no caller waits for.
-func (m *member) ask(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, limit)
-}

@@ -106,7 +106,6 @@ func TestStoppedMemberHoldsNoCall(t *testing.T) {
 		t.Errorf("a call took %v", took)
 	}
 	eventually(t, "suspicion", func() bool { s := g.stateOf("hsmb"); return s == Suspect || s == Lost })
-	began = time.Now()
 	for range 10 {
 		must(t, sign(key))
 	}

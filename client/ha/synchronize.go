@@ -217,7 +217,17 @@ func (s *synchronization) round(holdings []*holding) error {
 		return errMemberGone
 	}
 	hub := holdings[0]
-	for _, h := range holdings[1:] {
+	for _, h := range holdings {
+		if !h.m.ails() {
+			hub = h
+			break
+		}
+	}
+	var failures []error
+	for _, h := range holdings {
+		if h == hub {
+			continue
+		}
 		var ids []ID
 		for id, theirs := range h.states {
 			mine := hub.states[id]
@@ -225,30 +235,47 @@ func (s *synchronization) round(holdings []*holding) error {
 				continue
 			}
 			ids = append(ids, id)
-			if mine.ID != (ID{}) && !mine.Deleted && !theirs.Deleted && order(mine.Vector, theirs.Vector) == apart && mine.Content != theirs.Content {
+			if apartFrom(mine, theirs) {
 				s.conflict(hub.m, mine, h.m, theirs)
 			}
 		}
-		if err := s.copy(h.m, hub.m, ids); err != nil {
-			return err
-		}
-		if !s.g.readAll(s.ctx, holdings[:1]) {
-			return errMemberGone
+		// One that cannot give what it has keeps no other from doing so.
+		failures = append(failures, s.copy(h.m, hub.m, ids))
+		if !s.g.readAll(s.ctx, []*holding{hub}) {
+			return errors.Join(append(failures, MemberError{hub.m.name, errMemberGone})...)
 		}
 	}
-	failures := make([]error, len(holdings))
+	var mu sync.Mutex
 	var all sync.WaitGroup
-	for i, h := range holdings[1:] {
+	for _, h := range holdings {
 		var ids []ID
 		for id, mine := range hub.states {
 			if !same(mine, h.states[id]) {
 				ids = append(ids, id)
 			}
 		}
-		all.Go(func() { failures[i] = s.copy(hub.m, h.m, ids) })
+		if h == hub {
+			continue
+		}
+		all.Go(func() {
+			err := s.copy(hub.m, h.m, ids)
+			mu.Lock()
+			defer mu.Unlock()
+			failures = append(failures, err)
+		})
 	}
 	all.Wait()
 	return errors.Join(failures...)
+}
+
+// apartFrom reports whether each of two members changed an object without
+// knowing of the other's change.
+func apartFrom(a, b object.ObjectState) bool {
+	if a.ID == (ID{}) || b.ID == (ID{}) || a.Deleted || b.Deleted || a.Content == b.Content {
+		return false
+	}
+	r := order(a.Vector, b.Vector)
+	return r == apart || r == equal
 }
 
 // copy carries objects from a member to another, and counts.

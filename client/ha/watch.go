@@ -175,7 +175,7 @@ func (m *member) admit(ctx context.Context, c *client.Client, status client.Stat
 	m.publish()
 	limit := m.config.ConnectTimeout
 	m.mu.Unlock()
-	within, cancel := m.ask(ctx, limit)
+	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	self, record, err := introduce(within, c)
 	if ctx.Err() != nil {
@@ -231,7 +231,7 @@ func (m *member) probe(ctx context.Context, c *client.Client, answers *uint64) {
 		*answers = now
 		return
 	}
-	within, cancel := m.ask(ctx, m.g.config.Hedge)
+	within, cancel := context.WithTimeout(ctx, m.g.config.Hedge)
 	asked := time.Now()
 	err := c.Ping(within)
 	cancel()

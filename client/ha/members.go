@@ -1,0 +1,288 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"moongate/client"
+	"moongate/internal/hsm/object"
+)
+
+// present are the members of a record that can be reached, as candidates.
+func (g *Group) present(ctx context.Context, of object.Group) ([]candidate, error) {
+	var list []candidate
+	for _, m := range *g.routing.Load() {
+		c := m.client.Load()
+		self, known := m.self()
+		if c == nil || !m.reachable() || !known || !slices.ContainsFunc(of.Members, func(r object.Member) bool { return r.HSM == self.HSM && r.Serial == self.Serial }) {
+			continue
+		}
+		self, record, err := introduce(ctx, c)
+		if err != nil {
+			return nil, MemberError{m.name, err}
+		}
+		list = append(list, candidate{member: m, client: c, self: self, record: record})
+	}
+	if len(list) == 0 {
+		return nil, g.standing(nil)
+	}
+	return list, nil
+}
+
+// rewrite puts a new record in the place of ours, at every member that can be
+// reached; the others get it when they return. Of two administrators that
+// change a group at once one is refused.
+func (g *Group) rewrite(ctx context.Context, at []candidate, next object.Group) error {
+	if err := next.Check(); err != nil {
+		return err
+	}
+	written := 0
+	for _, c := range at {
+		err := c.client.SetGroup(ctx, c.record.Epoch, next)
+		if client.CodeOf(err) == client.ErrExists && written == 0 {
+			g.wakeKeeper()
+			return fmt.Errorf("the group was changed meanwhile, look at it and try again: %w", MemberError{c.member.name, err})
+		}
+		if err != nil && written == 0 {
+			return fmt.Errorf("writing the group's record: %w", MemberError{c.member.name, err})
+		}
+		if err != nil {
+			g.log.Warn("a member has not got the group's new record yet", "group", next.Label, "member", c.member.name, "epoch", next.Epoch, "error", err)
+			continue
+		}
+		written++
+	}
+	g.adopt(next)
+	return nil
+}
+
+// Add makes one more partition a member: it and those that are there list each
+// other as peers, it gets all objects, and the record of the next epoch is
+// written. Needs the Crypto Officer, and all members of the record there, since
+// each has to list the new one. Objects that were in the partition before come
+// to all members. progress may be nil.
+func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) error {
+	record := g.Record()
+	if known := g.member(m.Name); known != nil && known.state() != Removed && known.state() != Refused {
+		return fmt.Errorf("the group has a member %q already", m.Name)
+	}
+	if len(record.Members) >= object.MaxMembers {
+		return fmt.Errorf("the group has %d members, the most there may be; remove one first", len(record.Members))
+	}
+	return g.enter(ctx, record, m, progress)
+}
+
+// Replace takes the member old out of the group, by its name in the record, and
+// makes another partition a member in its place, in one change of the record: of
+// a group of two where one is dead too. The old one need not be there, nor in
+// the configuration; all others must be. Needs the Crypto Officer. progress may
+// be nil.
+func (g *Group) Replace(ctx context.Context, old string, m Member, progress func(Progress)) error {
+	record := g.Record()
+	i := g.placeNamed(record, old)
+	if i < 0 {
+		return fmt.Errorf("the group's record of epoch %d names no member %q, but %s", record.Epoch, old, memberNames(record))
+	}
+	gone := record.Members[i]
+	left := record
+	left.Members = slices.Delete(slices.Clone(record.Members), i, i+1)
+	if err := g.enter(ctx, left, m, progress); err != nil {
+		return err
+	}
+	return g.part(ctx, old, gone)
+}
+
+// enter makes a partition the last member of a record of which all members are
+// there, writes it as the next epoch, and brings the new member up.
+func (g *Group) enter(ctx context.Context, record object.Group, m Member, progress func(Progress)) error {
+	if g.role != client.RoleCryptoOfficer {
+		return errNotOfficer
+	}
+	m.Role = g.role
+	if err := m.check(); err != nil {
+		return err
+	}
+	at, err := g.present(ctx, record)
+	if err != nil {
+		return err
+	}
+	if len(at) < len(record.Members) {
+		return fmt.Errorf("adding %q: %w", m.Name, g.standing(nil))
+	}
+	fresh, err := dialOne(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer fresh.client.Close()
+	if fresh.record.Epoch > 0 && fresh.record.ID != record.ID {
+		return fmt.Errorf("member %q is in group %q already; remove it there first, with `cmu ha remove`", m.Name, fresh.record.Label)
+	}
+	if err := fitTogether(append(slices.Clone(at), fresh)); err != nil {
+		return err
+	}
+	for _, c := range at {
+		if err := introducePeers(ctx, c, fresh); err != nil {
+			return err
+		}
+	}
+	next := record
+	next.Epoch++
+	next.Members = append(slices.Clone(record.Members), fresh.entry())
+	if err := g.rewrite(ctx, append(at, fresh), next); err != nil {
+		return err
+	}
+	g.join(m)
+	if err := g.gather(ctx); err != nil {
+		return fmt.Errorf("%q is a member; connecting to it: %w", m.Name, err)
+	}
+	_, err = g.Synchronize(ctx, progress)
+	return err
+}
+
+// placeNamed is the place of a member in a record, by its name here or there;
+// -1 for none.
+func (g *Group) placeNamed(record object.Group, name string) int {
+	if m := g.member(name); m != nil {
+		if self, known := m.self(); known {
+			return slices.IndexFunc(record.Members, func(r object.Member) bool { return r.HSM == self.HSM && r.Serial == self.Serial })
+		}
+	}
+	return slices.IndexFunc(record.Members, func(r object.Member) bool { return r.Name == name })
+}
+
+// join begins to use a member, in place of one with its name.
+func (g *Group) join(m Member) *member {
+	added := newMember(g, m)
+	g.mu.Lock()
+	var old *member
+	g.members = slices.DeleteFunc(g.members, func(other *member) bool {
+		if other.name == m.Name {
+			old = other
+		}
+		return other.name == m.Name
+	})
+	g.members = append(g.members, added)
+	g.mu.Unlock()
+	if old != nil {
+		old.retire()
+	}
+	g.route()
+	g.start(added)
+	return added
+}
+
+// Remove takes a member out of the group: the record of the next epoch does not
+// name it, and the others clone with it no more. It need not be there; where it
+// is its record goes too. Its keys stay in it: destroy them, or its partition, by
+// its own means. Needs the Crypto Officer.
+func (g *Group) Remove(ctx context.Context, name string) error {
+	if g.role != client.RoleCryptoOfficer {
+		return errNotOfficer
+	}
+	record := g.Record()
+	i := g.placeNamed(record, name)
+	if i < 0 {
+		return fmt.Errorf("the group's record of epoch %d names no member %q, but %s", record.Epoch, name, memberNames(record))
+	}
+	if len(record.Members) <= object.MinMembers {
+		return fmt.Errorf("the group has %d members, the fewest there may be; add another first, replace this one, or dissolve the group", len(record.Members))
+	}
+	gone := record.Members[i]
+	next := record
+	next.Epoch++
+	next.Members = slices.Delete(slices.Clone(record.Members), i, i+1)
+	stay, err := g.present(ctx, next)
+	if err != nil {
+		return err
+	}
+	if err := g.rewrite(ctx, stay, next); err != nil {
+		return err
+	}
+	return g.part(ctx, name, gone)
+}
+
+// part ends what connects the members with one that the record does not name
+// any more.
+func (g *Group) part(ctx context.Context, name string, gone object.Member) error {
+	var failures []error
+	stay, err := g.present(ctx, g.Record())
+	if err != nil {
+		failures = append(failures, err)
+	}
+	for _, c := range stay {
+		if err := c.client.SetPeer(ctx, gone.HSM, gone.Serial, false); err != nil && !isAbsent(client.CodeOf(err)) {
+			failures = append(failures, fmt.Errorf("ending its cloning with %q: %w", name, MemberError{c.member.name, err}))
+		}
+	}
+	var leaving *member
+	for _, m := range g.all() {
+		c := m.client.Load()
+		self, known := m.self()
+		if known && self.HSM == gone.HSM && self.Serial == gone.Serial || !known && m.name == name {
+			leaving = m
+		}
+		if leaving != m || c == nil || !c.Status().Connected {
+			continue
+		}
+		within, cancel := context.WithTimeout(ctx, m.config.ConnectTimeout)
+		if self, record, err := introduce(within, c); err == nil {
+			failures = append(failures, leave(within, candidate{member: m, client: c, self: self, record: record}))
+		}
+		cancel()
+	}
+	g.mu.Lock()
+	g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m == leaving })
+	g.mu.Unlock()
+	if leaving != nil {
+		leaving.retire()
+	}
+	g.route()
+	return errors.Join(failures...)
+}
+
+// leave takes record and peers from a partition.
+func leave(ctx context.Context, c candidate) error {
+	var failures []error
+	if c.record.Epoch > 0 {
+		if err := c.client.SetGroup(ctx, c.record.Epoch, object.Group{}); err != nil {
+			failures = append(failures, fmt.Errorf("removing the group's record: %w", MemberError{c.member.name, err}))
+		}
+	}
+	for _, r := range c.record.Members {
+		if r.HSM == c.self.HSM {
+			continue
+		}
+		if err := c.client.SetPeer(ctx, r.HSM, r.Serial, false); err != nil && !isAbsent(client.CodeOf(err)) {
+			failures = append(failures, fmt.Errorf("ending the cloning with %q: %w", r.Name, MemberError{c.member.name, err}))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// Dissolve ends the group: every member's record and peers go, the keys stay.
+// All members must be there. The Group is of no use afterwards but to be closed.
+func (g *Group) Dissolve(ctx context.Context) error {
+	if g.role != client.RoleCryptoOfficer {
+		return errNotOfficer
+	}
+	at, err := g.present(ctx, g.Record())
+	if err != nil {
+		return err
+	}
+	if len(at) < len(g.Record().Members) {
+		return fmt.Errorf("dissolving the group: %w", g.standing(nil))
+	}
+	var failures []error
+	for _, c := range at {
+		failures = append(failures, leave(ctx, c))
+	}
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	if g.config.StateFile != "" {
+		return removeState(g.config.StateFile)
+	}
+	return nil
+}
