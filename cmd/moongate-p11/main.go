@@ -95,6 +95,9 @@ func (e noModule) Is(target error) bool { return target == errNoModule }
 func (e noModule) Unwrap() error        { return e.error }
 
 func load(path string) (p11.Module, error) {
+	if err := p11.CheckModule(path); err != nil {
+		return nil, noModule{err}
+	}
 	m, err := cryptoki.Load(path)
 	if err != nil {
 		return nil, noModule{err}

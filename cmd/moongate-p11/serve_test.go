@@ -135,7 +135,7 @@ func TestRefusals(t *testing.T) {
 		"an unknown option": {[]string{"serve", "-pin", "1234"}, "", exitUsage, "-pin"},
 		"a user type":       {with(softhsm, "-user-type", "cu"), "", exitUsage, "-user-type"},
 		"many sessions":     {with(softhsm, "-sessions", "100000"), "", exitUsage, "-sessions"},
-		"a missing module":  {append([]string{"serve", "-module", "/nowhere.so"}, socket...), "x\n", handover.NoModule.Status(), "cannot open shared object file"},
+		"a missing module":  {append([]string{"serve", "-module", "/nowhere.so"}, socket...), "x\n", handover.NoModule.Status(), "there is no module /nowhere.so"},
 		"another token":     {with(softhsm, "-token", "other"), "x\n", handover.NoToken.Status(), `no token "other", but "token"`},
 		"a wrong PIN":       {softhsm, "wrong-pin\n", handover.PINWrong.Status(), "refused the PIN"},
 		"no PIN":            {softhsm, "", handover.Failed.Status(), "standard input is empty"},

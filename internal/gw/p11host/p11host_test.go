@@ -101,7 +101,7 @@ func TestDeaths(t *testing.T) {
 	w := newWorld(t)
 	w.faults = p11test.NewFaults(t)
 	w.store.Generate(t, label, "EC:prime256v1", "key", "01")
-	w.start(t, func(c *Config) { c.Stall, c.Hang = 2*time.Second, time.Second })
+	w.start(t, func(c *Config) { c.Stall, c.Hang = 3*time.Second, time.Second })
 	w.await(t, Running)
 	c := w.client(t, client.RoleCryptoUser)
 	k := key(t, c, "key")
@@ -226,7 +226,7 @@ func TestCauses(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"no module":     {func(c *Config) { c.Module = "/nowhere/lib.so" }, "cannot open shared object file"},
+		"no module":     {func(c *Config) { c.Module = "/nowhere/lib.so" }, "there is no module /nowhere/lib.so"},
 		"no PKCS#11":    {func(c *Config) { c.Module = libc(t) }, "no PKCS#11 module"},
 		"no token":      {func(c *Config) { c.Token = "another" }, `no token "another", but "gateway"`},
 		"no helper":     {func(c *Config) { c.Program = "/bin/false" }, "exit status 1"},
