@@ -14,6 +14,7 @@ func (s *Snapshot) management(root, device, shared view) {
 		HTTPSPort:      v.port("https-port"),
 		SSHPort:        v.port("ssh-port"),
 		MetricsPort:    v.port("metrics-port"),
+		ClientPage:     v.yes("client-page"),
 		IdleTimeout:    minutes(v, "idle-timeout"),
 		APIKeyLifetime: minutes(v.at("api", "key"), "lifetime"),
 		FailedAttempts: lockout.integer("failed-attempts"),

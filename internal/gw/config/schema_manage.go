@@ -48,9 +48,10 @@ func managementTable() *element {
 	}
 	return container("management", "how the gateway is administered",
 		leaf("listen-address", "where SSH, HTTPS and figures are offered", listenAddress()).or("127.0.0.1"),
-		leaf("https-port", "the XML API", port()).or("4443"),
+		leaf("https-port", "the web UI and the XML API", port()).or("4443"),
 		leaf("ssh-port", "the command line", port()).or("2222"),
 		leaf("metrics-port", "figures for Prometheus and health, without a login", port()).or("9180"),
+		leaf("client-page", "whether anybody may fetch the forward-trust CAs and a PAC file from https://GATEWAY/clients, without a login", yesNo()).or("no"),
 		leaf("idle-timeout", "minutes without a command after which a session ends; 0 for never", integer(0, 1440)).or("60"),
 		container("api", "the XML API",
 			container("key", "its keys",

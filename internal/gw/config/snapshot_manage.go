@@ -34,6 +34,8 @@ type Management struct {
 	MinVersion  TLSVersion // of that server
 	MaxVersion  TLSVersion
 
+	ClientPage bool // for anybody
+
 	IdleTimeout    time.Duration // of a session; 0 for none
 	APIKeyLifetime time.Duration // 0 for no end
 	FailedAttempts int           // in a row, after which an account is locked; 0 for never

@@ -58,6 +58,7 @@ func New(o Options) (*Handler, error) {
 	h.mux.Handle("GET /assets/", http.StripPrefix("/assets/", cached(http.FileServerFS(assets))))
 	h.mux.HandleFunc("GET /login", h.loginPage)
 	h.mux.HandleFunc("POST /login", h.login)
+	h.clientRoutes(h.mux)
 	for _, r := range h.routes() {
 		h.mux.HandleFunc(r.pattern, h.inside(r.serve))
 	}
