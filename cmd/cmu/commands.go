@@ -281,6 +281,12 @@ func commands() []*command {
 			run:     (*tool).haRemove,
 		},
 		{
+			name:    "ha replace",
+			summary: "let another HSM take a member's place at once, also of two of which one is gone",
+			options: onGroup(optMember, option{name: "by", value: "NAME", help: "the HSM of the configuration that takes its place"}, optJSON),
+			run:     (*tool).haReplace,
+		},
+		{
 			name:    "ha delete",
 			summary: "end the group; every member keeps its keys",
 			options: onGroup(option{name: "force", kind: flag, help: "do not ask"}, optJSON),

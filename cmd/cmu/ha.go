@@ -165,33 +165,57 @@ func (t *tool) haCreate(ctx context.Context, o options) error {
 }
 
 func (t *tool) haAdd(ctx context.Context, o options) error {
-	path, s, err := t.settings(o)
-	if err != nil {
-		return err
-	}
 	name, err := oneMember(o)
 	if err != nil {
 		return err
 	}
-	o = without(o, "member")
+	return t.enter(ctx, o, name, func(g *ha.Group, m ha.Member) error { return g.Add(ctx, m, t.progress()) }, func(members []string) []string {
+		return append(members, name)
+	})
+}
+
+func (t *tool) haReplace(ctx context.Context, o options) error {
+	old, err := oneMember(o)
+	if err != nil {
+		return err
+	}
+	name := o.text("by")
+	if name == "" {
+		return &usageError{"-by is missing; it names the HSM of the configuration that takes the member's place"}
+	}
+	return t.enter(ctx, o, name, func(g *ha.Group, m ha.Member) error { return g.Replace(ctx, old, m, t.progress()) }, func(members []string) []string {
+		return append(slices.DeleteFunc(members, func(m string) bool { return m == old }), name)
+	})
+}
+
+// enter makes an HSM of the configuration a member by do, and notes the members
+// in the file as note has them.
+func (t *tool) enter(ctx context.Context, o options, name string, do func(*ha.Group, ha.Member) error, note func([]string) []string) error {
+	path, s, err := t.settings(o)
+	if err != nil {
+		return err
+	}
 	members, err := t.named(path, []string{name})
 	if err != nil {
 		return err
 	}
-	g, found, err := t.group(ctx, o)
+	m := members[0]
+	g, found, err := t.group(ctx, without(o, "member"))
 	if err != nil {
 		return err
 	}
 	defer g.Close()
+	own := m.Password
 	t.fill(members, o, client.RoleCryptoOfficer)
-	if password := found.members[0].Password; members[0].Password == nil || !o.has("password") && !o.has("passwordFile") {
-		members[0].Password = password // asked for once
+	m = members[0]
+	if own == nil && !o.has("password") && !o.has("passwordFile") {
+		m.Password = found.members[0].Password // asked for once
 	}
-	if err := g.Add(ctx, members[0], t.progress()); err != nil {
+	if err := do(g, m); err != nil {
 		return err
 	}
 	if !slices.Contains(s.HA.Members, name) {
-		s.HA.Members = append(s.HA.Members, name)
+		s.HA.Members = note(s.HA.Members)
 		if err := s.write(path); err != nil {
 			return err
 		}
