@@ -21,10 +21,16 @@ type catalogue struct {
 	token *Token
 	now   atomic.Pointer[listing]
 
-	turn chan struct{} // holds a token while a listing is made
-
 	mu      sync.Mutex
+	flight  *flight              // the listing that is being made; nil for none; guarded by mu
 	numbers map[object.ID]uint64 // our handles, for this process's life; guarded by mu
+}
+
+// flight is the making of a listing, which many wait for.
+type flight struct {
+	began time.Time
+	done  chan struct{} // closed when err is set
+	err   error
 }
 
 // listing is the catalogue at one time; it does not change.
@@ -52,46 +58,65 @@ type entry struct {
 const rereadAfter = time.Minute
 
 func newCatalogue(t *Token) *catalogue {
-	return &catalogue{token: t, turn: make(chan struct{}, 1), numbers: map[object.ID]uint64{}}
+	return &catalogue{token: t, numbers: map[object.ID]uint64{}}
 }
 
 // current returns a listing of the era of now whose making began at the given
-// time or later. Many that wait for one share it.
+// time or later. Many that wait for one share it. It is made to its end whoever
+// gives up waiting: a large token may take longer than any of them has.
 func (c *catalogue) current(ctx context.Context, since time.Time) (*listing, error) {
-	usable := func() *listing {
+	for {
 		if l := c.now.Load(); l != nil && !l.era.isLost() && !l.made.Before(since) {
-			return l
+			return l, nil
 		}
-		return nil
+		f := c.join()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if f.err != nil && !f.began.Before(since) {
+			return nil, f.err
+		}
 	}
-	if l := usable(); l != nil {
-		return l, nil
+}
+
+// join returns the flight that is under way, or starts one.
+func (c *catalogue) join() *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flight != nil {
+		return c.flight
 	}
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if l := usable(); l != nil { // somebody was first
-		return l, nil
-	}
-	l, err := run(ctx, c.token, call[*listing]{
-		name: "listing the objects", limit: c.token.options.GenerateLimit,
-		do: func(e *era, session uint) (*listing, error) { return c.make(e, session) },
+	f := &flight{began: time.Now(), done: make(chan struct{})}
+	c.flight = f
+	c.token.wg.Go(func() {
+		l, err := run(context.Background(), c.token, call[*listing]{
+			name: "listing the objects", limit: c.token.options.GenerateLimit,
+			do: func(e *era, session uint) (*listing, error) { return c.make(e, session) },
+		})
+		if err == nil {
+			c.now.Store(l)
+		} else {
+			f.err = refusal("listing the token's objects", err)
+		}
+		c.mu.Lock()
+		c.flight = nil
+		c.mu.Unlock()
+		close(f.done)
 	})
-	if err != nil {
-		return nil, refusal("listing the token's objects", err)
-	}
-	c.now.Store(l)
-	return l, nil
+	return f
 }
 
 // make reads the token: the handles of all objects, and the attributes of those
 // that are not known, or not well enough.
 func (c *catalogue) make(e *era, session uint) (*listing, error) {
 	began := time.Now()
+	// The whole may take long, each step may not.
+	step := func() (end func()) { return c.token.watch.begin("listing the objects", c.token.options.HangLimit) }
+	end := step()
 	handles, err := c.token.module.Objects(session)
+	end()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +130,9 @@ func (c *catalogue) make(e *era, session uint) (*listing, error) {
 				continue
 			}
 		}
+		end := step()
 		n, err := c.readObject(session, handle)
+		end()
 		switch code, _ := errors.AsType[CKR](err); {
 		case code == ckrObjectHandleInvalid:
 			continue // it was destroyed meanwhile

@@ -192,6 +192,37 @@ func TestHang(t *testing.T) {
 	close(release)
 }
 
+// TestSlowToken: a search that gives up before a large token was read does not
+// keep it from being read.
+func TestSlowToken(t *testing.T) {
+	t.Parallel()
+	w := closedWorld(t)
+	store.Generate(t, w.label, "EC:prime256v1", "key", "01")
+	w.module.set(func(call string) error {
+		if call == "attributes" {
+			time.Sleep(100 * time.Millisecond)
+		}
+		return nil
+	})
+	w.start(t)
+	s := w.session(t, object.RoleCryptoUser)
+	for begin := time.Now(); ; {
+		found, _, err := s.Find(within(t, 50*time.Millisecond), op, nil, nil, 0, 10)
+		if err == nil {
+			if len(found) != 2 {
+				t.Errorf("%d objects, expected 2", len(found))
+			}
+			return
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatal("the token is never read to its end")
+		}
+	}
+}
+
 // TestFewSessions: a token with three sessions serves many at once.
 func TestFewSessions(t *testing.T) {
 	t.Parallel()

@@ -299,6 +299,9 @@ func (t *Token) current(ctx context.Context) (*era, error) {
 		select {
 		case <-changed:
 		case <-timer.C:
+		case <-t.done:
+			timer.Stop()
+			return nil, errClosed
 		case <-ctx.Done():
 			timer.Stop()
 			return nil, ctx.Err()

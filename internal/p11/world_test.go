@@ -129,6 +129,13 @@ func (f *faulty) Login(session, user uint, pin []byte) error {
 	return f.Module.Login(session, user, pin)
 }
 
+func (f *faulty) Attributes(session, object uint, types []uint) ([][]byte, error) {
+	if err := f.pass("attributes"); err != nil {
+		return nil, err
+	}
+	return f.Module.Attributes(session, object, types)
+}
+
 func (f *faulty) Sign(session uint, m p11.Mechanism, key uint, data []byte) ([]byte, error) {
 	if err := f.pass("sign"); err != nil {
 		return nil, err
