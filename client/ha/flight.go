@@ -100,7 +100,7 @@ func (f *flight[T]) at(m *member) (T, error) {
 	c := m.client.Load()
 	if c == nil {
 		var none T
-		return none, m.why()
+		return none, m.away()
 	}
 	m.outstanding.Add(1)
 	timer := time.AfterFunc(f.g.config.Hedge, func() { f.hedge(m, c) })

@@ -231,7 +231,7 @@ func (g *Group) standing(waiting error) error {
 }
 
 // why is the reason that a member is not live, as an error that
-// client.Unavailable knows.
+// client.Unavailable knows; nil for one that is.
 func (m *member) why() error {
 	s := m.snapshot()
 	if s.State == Live {
@@ -247,6 +247,19 @@ func (m *member) why() error {
 		reason += ": " + s.Reason
 	}
 	return &client.Error{Stage: client.StageAssigned, Err: errors.New(reason), Fix: s.Fix}
+}
+
+// away is why a member has no connection that a call could be made on. It is
+// never nil: the state of a member says nothing of that, when its connection
+// has ended a moment ago, or for good.
+func (m *member) away() error {
+	if m.g.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if err := m.why(); err != nil {
+		return err
+	}
+	return &client.Error{Stage: client.StageTCP, Err: errors.New("its connection has ended")}
 }
 
 // bounded gives a context a deadline where it has none.

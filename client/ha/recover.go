@@ -91,7 +91,7 @@ func (g *Group) each(ctx context.Context, f func(context.Context, *client.Client
 		done.Go(func() {
 			c := m.client.Load()
 			if c == nil {
-				failures[i] = m.why()
+				failures[i] = m.away()
 				return
 			}
 			failures[i] = f(ctx, c)
