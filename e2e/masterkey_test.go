@@ -345,3 +345,43 @@ func (m *masterKeyWorld) restore() {
 	must(t, signs(ctx, m.api, "soft"))
 	m.onDisk(true)
 }
+
+// TestWrappingKeysOfACryptoUser: a gateway that logs in as the Crypto User asks
+// for the Crypto Officer's password where a wrapping key is made, keeps none, and
+// unlocks without.
+func TestWrappingKeysOfACryptoUser(t *testing.T) {
+	t.Parallel()
+	s := start(t, newCA(t), world.GatewaySettings{NoECDSA: true})
+	c := s.cli(t)
+	api := newXMLAPI(t, s.gateway)
+	must(t, softKey(t.Context(), api, "soft"))
+	must(t, api.commit(t.Context(), ""))
+	c.run(0, "y\n", "request hsm logout")
+	c.run(0, s.partition.CryptoUser+"\n", "request hsm login role crypto-user password")
+
+	const rotation = "request hsm mkey-wrapping-key-rotation"
+	if out := c.run(1, "", "request master-key on-hsm yes"); !strings.Contains(out, "hsm-password is asked for") {
+		t.Errorf("without the Crypto Officer's password: %s", out)
+	}
+	if out := c.run(1, "not the password\n", "request master-key on-hsm yes"); strings.Contains(out, "changed successfully") {
+		t.Errorf("with a wrong password: %s", out)
+	}
+	if out := c.run(0, s.partition.CryptoOfficer+"\n", "request master-key on-hsm yes"); !strings.Contains(out, "wrapped by moongate-mkey-") {
+		t.Errorf("with the Crypto Officer's password: %s", out)
+	}
+	if _, err := rotate(t.Context(), api); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "Crypto Officer") {
+		t.Errorf("a rotation by the API, which nobody can ask: %v", err)
+	}
+	if out := c.run(0, s.partition.CryptoOfficer+"\n", rotation); !strings.Contains(out, "rotated successfully") {
+		t.Errorf("a rotation: %s", out)
+	}
+	if out := c.run(0, "", "show hsm mkey-wrapping-keys"); strings.Count(out, "moongate-mkey-") != 2 || !strings.Contains(out, "retired") {
+		t.Errorf("wrapping keys: %s", out)
+	}
+	must(t, s.gateway.Close())
+	must(t, s.gateway.Start(t.Context()))
+	eventually(t, returnsWithin, func() error { return signs(t.Context(), api, "soft") })
+	if out := c.run(1, "", rotation); !strings.Contains(out, "password is asked for") {
+		t.Errorf("the Crypto Officer's password was kept: %s", out)
+	}
+}

@@ -17,7 +17,7 @@ func (s *session) operate(ctx context.Context, l line, term shell.Terminal) erro
 	if err != nil {
 		return err
 	}
-	for _, a := range call.Missing() {
+	for _, a := range append(call.Missing(), call.Wanted(s.opts.Manager, s.caller)...) {
 		if err := answer(call, a, term); err != nil {
 			return err
 		}

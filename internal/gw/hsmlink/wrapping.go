@@ -23,6 +23,14 @@ var (
 	_ vault.Wrapper = (*Link)(nil)
 )
 
+// OfficerNeeded reports whether a change of keys needs the Crypto Officer's
+// password to be given (WithOfficer).
+func (m *Manager) OfficerNeeded() bool {
+	l := m.current()
+	return l != nil && l.hsm.Provider == config.NetworkHSM && l.role() != client.RoleCryptoOfficer &&
+		m.store.has(passwordOf{l.servedName(), client.RoleCryptoOfficer}) != nil
+}
+
 type officerKey struct{}
 
 // WithOfficer returns a context whose changes of keys are made as the Crypto

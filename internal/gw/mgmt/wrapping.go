@@ -47,6 +47,14 @@ func (m *Manager) RotateWrappingKey(ctx context.Context, c Caller, officer []byt
 	return done, nil
 }
 
+// OfficerNeeded reports whether the caller, who may change the master key, must
+// give the Crypto Officer's password for a wrapping key that is made: for every
+// rotation, and for storing the master key on the HSM where there is none yet.
+func (m *Manager) OfficerNeeded(c Caller, rotation bool) bool {
+	return m.may(c, admin.OpMasterKey) && m.parts.Link != nil && m.parts.Link.OfficerNeeded() &&
+		(rotation || len(m.parts.Vault.WrappingKeys()) == 0)
+}
+
 func (m *Manager) rotate(ctx context.Context) (WrappingKeyRotation, error) {
 	ref, err := m.parts.Vault.RotateWrapping(ctx)
 	if err != nil {

@@ -12,6 +12,12 @@ import (
 
 func masterKeyCommands() []*Command {
 	officer := Arg{Name: "hsm-password", Kind: Secret, Prompt: "Enter password of the Crypto Officer", Help: "The password of the partition's Crypto Officer, for a wrapping key that is made; not needed where the gateway keeps it"}
+	storing, rotating := officer, officer
+	storing.wanted = func(call *Call, m *mgmt.Manager, c mgmt.Caller) bool {
+		return call.Value("on-hsm") == "yes" && m.OfficerNeeded(c, false)
+	}
+	rotating.Name = "password"
+	rotating.wanted = func(_ *Call, m *mgmt.Manager, c mgmt.Caller) bool { return m.OfficerNeeded(c, true) }
 	return []*Command{
 		{Words: "show system masterkey-properties", Help: "Show when the master key expires, and where it is", run: showMasterKey},
 		{Words: "request master-key", Help: "Change the master key, which everything secret in the configuration is sealed under, or where it is", Args: []Arg{
@@ -21,14 +27,13 @@ func masterKeyCommands() []*Command {
 			{Name: "reminder", Kind: Number, Min: 1, Max: 8760, Value: "1-8760", Help: "Hours before that in which reminders come, at most 365 days and not longer than the lifetime"},
 			{Name: "auto-renew", Kind: Number, Min: 1, Max: 17520, Value: "1-17520", Help: "Hours by which its life is made longer whenever it ends; without, it is not"},
 			{Name: "on-hsm", Kind: Choice, Choices: yesOrNo, Help: "Whether it is stored on the HSM: wrapped by a key that never leaves it, and in no file; left as it is by default"},
-			officer,
+			storing,
 		}, run: changeMasterKey},
 		{Words: "request master-key recover", Help: "Enter the master key again, when the HSM does not unwrap it: its wrapping key is lost, or the HSM is away", Args: []Arg{
 			{Name: "master-key", Kind: Secret, Required: true, Prompt: "Enter master key", Help: "The master key as it was given; of one made at random, the 64 digits of its file"},
 			officer,
 		}, run: recoverMasterKey},
-		{Words: "request hsm mkey-wrapping-key-rotation", Help: "Make a new key on the HSM that wraps the master key, and wrap it by that where it is stored on the HSM; the old one is kept", Args: []Arg{
-			{Name: "password", Kind: Secret, Prompt: officer.Prompt, Help: officer.Help}}, run: rotateWrappingKey},
+		{Words: "request hsm mkey-wrapping-key-rotation", Help: "Make a new key on the HSM that wraps the master key, and wrap it by that where it is stored on the HSM; the old one is kept", Args: []Arg{rotating}, run: rotateWrappingKey},
 		{Words: "show hsm mkey-wrapping-keys", Help: "Show the keys on the HSM that wrap the master key, or did, or will", run: showWrappingKeys},
 	}
 }

@@ -70,6 +70,9 @@ type Arg struct {
 	// Prompt asks for a missing Secret; Twice does so again to compare.
 	Prompt string
 	Twice  bool
+	// wanted says whether a Secret that is not required is asked for all the
+	// same, as things are.
+	wanted func(call *Call, m *mgmt.Manager, c mgmt.Caller) bool
 
 	// known lists the values that there are, for completion.
 	known func(ctx context.Context, m *mgmt.Manager, c mgmt.Caller) []Option
@@ -123,6 +126,18 @@ func (c *Call) Missing() []Arg {
 		}
 	}
 	return missing
+}
+
+// Wanted returns the secrets that the call lacks and need not have, but for how
+// things are with the gateway: who types is asked for them, too.
+func (c *Call) Wanted(m *mgmt.Manager, caller mgmt.Caller) []Arg {
+	var wanted []Arg
+	for _, a := range c.Command.Args {
+		if a.wanted != nil && !c.Has(a.Name) && a.wanted(c, m, caller) {
+			wanted = append(wanted, a)
+		}
+	}
+	return wanted
 }
 
 // Answer gives the call a secret that was missing.
