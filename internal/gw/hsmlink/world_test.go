@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -30,10 +31,21 @@ import (
 	"moongate/internal/gw/keys"
 	"moongate/internal/gw/vault"
 	"moongate/internal/hsm/daemon"
+	"moongate/internal/hsm/mech"
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/partition"
 	"moongate/internal/hsm/users"
 )
+
+// TestMain runs more tests at a time than there are processors: they wait for
+// states most of their time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 const (
 	// prompt is how soon a change must show.
@@ -100,7 +112,7 @@ func newCluster(t testing.TB, names ...string) []*hsm {
 	var open []*daemon.Appliance
 	for _, name := range names {
 		h := initHSM(t, name)
-		a, err := daemon.Open(daemon.Options{Dir: h.dir, Logger: quiet})
+		a, err := daemon.Open(daemon.Options{Dir: h.dir, Logger: quiet, NewKDF: quickKDF})
 		must(t, err)
 		list, open = append(list, h), append(open, a)
 	}
@@ -130,6 +142,13 @@ func newCluster(t testing.TB, names ...string) []*hsm {
 	return list
 }
 
+// quickKDF is as cheap as a stored derivation may be.
+func quickKDF(p mech.Policy) mech.KDF {
+	kdf := mech.NewKDF(p)
+	kdf.Time, kdf.Memory, kdf.Threads = 1, 8<<10, 1
+	return kdf
+}
+
 var operator = partition.Operator{Name: "test", From: "here"}
 
 func (h *hsm) officer(a *daemon.Appliance) *partition.Officer {
@@ -142,7 +161,7 @@ func (h *hsm) officer(a *daemon.Appliance) *partition.Officer {
 // offline opens the HSM, which does not run, for what do does.
 func (h *hsm) offline(do func(*daemon.Appliance)) {
 	h.t.Helper()
-	a, err := daemon.Open(daemon.Options{Dir: h.dir, Logger: quiet})
+	a, err := daemon.Open(daemon.Options{Dir: h.dir, Logger: quiet, NewKDF: quickKDF})
 	must(h.t, err)
 	do(a)
 	must(h.t, a.Close())
@@ -157,7 +176,7 @@ func (h *hsm) start() {
 	ready, ended := make(chan daemon.Addresses, 1), make(chan error, 1)
 	go func() {
 		ended <- daemon.Run(ctx, daemon.Options{
-			Dir: h.dir, Listen: h.address, SSH: h.ssh, Logger: quiet, Version: "test",
+			Dir: h.dir, Listen: h.address, SSH: h.ssh, Logger: quiet, Version: "test", NewKDF: quickKDF,
 			Ready: func(at daemon.Addresses) { ready <- at },
 		})
 	}()
@@ -345,12 +364,21 @@ func (g *gateway) start() {
 	must(g.t, err)
 }
 
-// use commits an HSM.
+// use commits an HSM. What began on the link before ends there, as in a gateway.
 func (g *gateway) use(h *config.HSM) {
 	g.t.Helper()
 	link, err := g.m.Open(h)
 	must(g.t, err)
-	must(g.t, g.sw.Set(link).Close())
+	before := g.sw.Set(link)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		time.Sleep(time.Second)
+		if err := before.Close(); err != nil {
+			g.t.Errorf("closing the link before: %v", err)
+		}
+	}()
+	g.t.Cleanup(func() { <-ended })
 }
 
 // network is a configuration of HSMs.

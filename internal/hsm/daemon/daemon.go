@@ -169,6 +169,9 @@ type Options struct {
 	Passphrase func() ([]byte, error)
 	// Ready is called once the HSM serves.
 	Ready func(Addresses)
+	// NewKDF chooses how a new password is derived; nil is mech.NewKDF, and
+	// nothing else is as costly as it should be.
+	NewKDF func(mech.Policy) mech.KDF
 }
 
 // Addresses are where a served HSM listens; empty is not served.
@@ -248,12 +251,12 @@ func (a *Appliance) open(opts Options) error {
 	if err := a.checkRollback(opts); err != nil {
 		return err
 	}
-	if a.Users, err = openUsers(a.files.Users(), policy); err != nil {
+	if a.Users, err = openUsers(a.files.Users(), users.Options{Policy: policy, NewKDF: opts.NewKDF}); err != nil {
 		return fmt.Errorf("opening the accounts: %w", err)
 	}
 	a.HSM, err = partition.Open(partition.Options{
 		Store: a.store, Journal: a.Journal, Logger: opts.Logger, Policy: policy, Serial: strings.TrimPrefix(origin, originPrefix),
-		Software: "moongate-hsm " + opts.Version,
+		Software: "moongate-hsm " + opts.Version, NewKDF: opts.NewKDF,
 	})
 	return err
 }
@@ -304,10 +307,10 @@ func (a *Appliance) checkRollback(opts Options) error {
 }
 
 // openUsers reads the accounts; where there is no file, nobody has one yet.
-func openUsers(path string, policy mech.Policy) (*users.Users, error) {
-	u, err := users.Open(path, users.Options{Policy: policy})
+func openUsers(path string, opts users.Options) (*users.Users, error) {
+	u, err := users.Open(path, opts)
 	if errors.Is(err, fs.ErrNotExist) {
-		return users.Create(path, users.Options{Policy: policy})
+		return users.Create(path, opts)
 	}
 	return u, err
 }
