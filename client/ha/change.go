@@ -68,7 +68,7 @@ func nothingDone(err error) error { return fmt.Errorf("%w: %w", errNothingDone, 
 func (g *Group) changeAt(ctx context.Context, m *member, change func(context.Context, *client.Client) error) error {
 	c := m.client.Load()
 	if c == nil {
-		return m.away()
+		return nothingDone(m.away())
 	}
 	m.outstanding.Add(1)
 	defer m.outstanding.Add(-1)

@@ -61,7 +61,7 @@ func open(config Config, record object.Group) (*Group, error) {
 	if record.Epoch == 0 && config.StateFile != "" {
 		var err error
 		if record, err = readState(config.StateFile, config.Label); err != nil {
-			return nil, err
+			config.Logger.Warn("the HA group's record is not remembered, members tell it", "group", config.Label, "error", err)
 		}
 	}
 	g := &Group{
@@ -194,6 +194,9 @@ func (g *Group) ReadyAll(ctx context.Context) error {
 func (g *Group) until(ctx context.Context, done func() bool) error {
 	for {
 		changed := g.change()
+		if g.ctx.Err() != nil {
+			return ErrClosed
+		}
 		if done() {
 			return nil
 		}

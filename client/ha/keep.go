@@ -24,6 +24,7 @@ func (g *Group) keep(ctx context.Context) {
 	}
 	timer := time.NewTimer(pause())
 	defer timer.Stop()
+	k := &keeping{g: g}
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,21 +33,44 @@ func (g *Group) keep(ctx context.Context) {
 		case <-timer.C:
 		}
 		next := pause()
-		if g.round(ctx) {
+		if k.round(ctx) {
 			next = min(next, g.config.Probe/8)
 		}
 		timer.Reset(next)
 	}
 }
 
+// keeping is what the keeper remembers from one round to the next.
+type keeping struct {
+	g *Group
+	// After a synchronization that failed the next one waits, each time longer,
+	// so that a member that refuses for long is not asked all the time.
+	pause time.Duration
+	next  time.Time
+}
+
+// maxPause bounds keeping.pause, in probes.
+const maxPause = 60
+
+// failed notes whether a synchronization did all that there was to do.
+func (k *keeping) failed(yes bool) {
+	if !yes {
+		k.pause, k.next = 0, time.Time{}
+		return
+	}
+	k.pause = min(max(2*k.pause, k.g.config.Probe), maxPause*k.g.config.Probe)
+	k.next = time.Now().Add(k.pause)
+}
+
 // round is one look at all members. It reports whether another should follow
 // soon.
-func (g *Group) round(ctx context.Context) bool {
+func (k *keeping) round(ctx context.Context) bool {
+	g := k.g
 	ctx, cancel := context.WithTimeout(ctx, 4*g.limit)
 	defer cancel()
 	g.healRecords(ctx)
 	agree, again := g.compare(ctx)
-	if agree || again || g.role != officer {
+	if agree || again || g.role != officer || time.Now().Before(k.next) {
 		return again
 	}
 	// Several clients of a group see the same at once; the first one that acts
@@ -59,11 +83,15 @@ func (g *Group) round(ctx context.Context) bool {
 	}
 	defer g.syncing.Unlock()
 	report, err := g.together(ctx, nil)
+	k.failed(err != nil || len(report.Refusals) > 0)
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
 		g.log.Warn("HA members could not be synchronized", "group", g.config.Label, "error", err)
+	case len(report.Refusals) > 0:
+		r := report.Refusals[0]
+		g.log.Warn("an HA member refuses objects of the others", "group", g.config.Label, "member", r.Member, "objects", len(report.Refusals), "first", r.ID, "error", r.Err)
 	case report.changes() > 0:
 		g.log.Info("HA members synchronized", "group", g.config.Label, "report", report.String())
 	}

@@ -224,12 +224,14 @@ func (m *member) missed(ids []ID, why error) {
 		}
 	}
 	m.publish()
-	behind := m.status.State == Live
+	state := m.status.State
 	m.mu.Unlock()
-	if behind {
+	if state == Live {
 		m.transition(Live, Behind, fmt.Sprintf("a change did not reach it: %v", why), "")
 	}
-	m.g.wakeKeeper()
+	if state == Live || state == Behind {
+		m.g.wakeKeeper()
+	}
 }
 
 // maxPending bounds what is remembered of a member that is away; when it

@@ -44,8 +44,14 @@ func (g *Group) identify(m *member, self object.Replica, record object.Group, st
 	case record.Epoch == 0:
 		return verdict{Refused, ErrNoRecord.Error(), "it was restored or left the group: remove it with `cmu ha remove` and add it again with `cmu ha add`"}
 	case record.ID != ours.ID:
-		return verdict{Refused, fmt.Sprintf("its partition is of another group, %q", record.Label),
-			"remove it from that group, or take it out of this one with `cmu ha remove`"}
+		fix := "remove it from that group, or take it out of this one with `cmu ha remove`"
+		if record.Label == g.config.Label {
+			fix = "where the group was made anew, use it anew"
+			if g.config.StateFile != "" {
+				fix += ", without " + g.config.StateFile
+			}
+		}
+		return verdict{Refused, fmt.Sprintf("its partition is of another group, %q (%v)", record.Label, record.ID), fix}
 	}
 	return verdict{state: Behind}
 }

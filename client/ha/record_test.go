@@ -159,6 +159,34 @@ func TestCreateAgain(t *testing.T) {
 	}
 }
 
+// TestMadeAnew: who remembers a group that was dissolved and made anew under its
+// label is told so, and uses the new one without the state file; a state file
+// that is damaged keeps nobody from anything.
+func TestMadeAnew(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	config := c.config(client.RoleCryptoOfficer)
+	config.StateFile = filepath.Join(t.TempDir(), "state.json")
+	g := c.create(config)
+	remembered, err := os.ReadFile(config.StateFile)
+	must(t, err)
+	must(t, g.Dissolve(t.Context()))
+	must(t, g.Close())
+	must(t, c.create(config).Close())
+	must(t, os.WriteFile(config.StateFile, remembered, 0o600))
+	g = c.open(config)
+	if err := g.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "without "+config.StateFile) {
+		t.Errorf("Ready: %v", err)
+	}
+	must(t, g.Close())
+	must(t, os.WriteFile(config.StateFile, []byte("{}"), 0o600))
+	g = c.open(config)
+	must(t, g.Ready(t.Context()))
+	if record, err := readState(config.StateFile, config.Label); err != nil || record.Epoch != 1 {
+		t.Errorf("the state file was not mended: %+v, %v", record, err)
+	}
+}
+
 // TestCreateRefuses says what is missing.
 func TestCreateRefuses(t *testing.T) {
 	t.Parallel()

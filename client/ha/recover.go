@@ -47,7 +47,7 @@ func (g *Group) Recover(ctx context.Context) error {
 	var away []error
 	for _, m := range g.all() {
 		if s := m.state(); s != Live && s != Behind && s != Removed {
-			away = append(away, MemberError{m.name, m.why()})
+			away = append(away, MemberError{m.name, m.away()})
 		}
 	}
 	g.wakeKeeper()

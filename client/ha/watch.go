@@ -18,6 +18,11 @@ func (m *member) run(ctx context.Context) {
 		if c := m.client.Swap(nil); c != nil {
 			c.Close()
 		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.known, m.compared = false, false
+		m.status.State, m.status.Reason, m.status.Fix = Lost, "the group is closed", ""
+		m.publish()
 	}()
 	for ctx.Err() == nil {
 		if m.client.Load() == nil && !m.open(ctx) {
