@@ -389,7 +389,7 @@ func (u *up) announce() {
 		}
 	}
 	host := u.host()
-	u.say("gateway  https://%s/api/ (certificate: %s), figures on http://%s/metrics", net.JoinHostPort(host, strconv.Itoa(u.ports.Web)), u.l.gateway().WebCertificate(), u.figures())
+	u.say("gateway  https://%s/ (web UI; XML API at /api/; certificate: %s), figures on http://%s/metrics", net.JoinHostPort(host, strconv.Itoa(u.ports.Web)), u.l.gateway().WebCertificate(), u.figures())
 	u.say("         its shell: ssh -p %d %s@%s (password: gateway-admin in the secrets, until it is changed)", u.ports.Shell, gateway.FirstAdmin, host)
 	u.say("         data in %s, messages in %s", u.l.gateway().Dir(), u.l.log("gateway"))
 	u.say("records  %s (shown by `moongate log decryption`)", u.l.gateway().Log())
