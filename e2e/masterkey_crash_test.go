@@ -33,7 +33,7 @@ func masterKeyKills() (moving, changing int) {
 	if soak {
 		return 100, 100
 	}
-	return 40, 6
+	return 30, 4
 }
 
 // TestMasterKeySurvivesKill9 kills a gateway at random moments of changes of the
