@@ -21,7 +21,11 @@
 //
 // Calls wait for a connection, and for their answer, until their context is
 // done, or Config.CallTimeout long where it has no deadline. crypto.Signer has
-// no context: bind one with Key.WithContext.
+// no context: bind one with Key.WithContext. Who has another HSM to ask has
+// calls fail at once (WithoutWaiting), is told of changes (Watch), and learns
+// from NotSent and OutcomeUnknownError what may have been done. Package
+// client/ha does all that: it makes one of several HSMs that clone their objects
+// to each other, which a Client only carries (OfferClone, CloneOut, CloneIn).
 //
 // Errors that this package makes are *Error: what was being done (Stage), why
 // it did not work, and what to do about it. A refusal by the HSM is an
