@@ -34,6 +34,7 @@ func (m *Manager) checkNewCertificates(root *config.Node, next *config.Snapshot,
 		before = next
 	}
 	problems := m.expiredAuthorities(before, next)
+	warnOfNewAuthorities(before, next, r)
 	refused, err := m.keysOnHSM(root, before, next, r)
 	if err != nil {
 		return err
@@ -46,6 +47,28 @@ func (m *Manager) checkNewCertificates(root *config.Node, next *config.Snapshot,
 }
 
 const authoritiesPath = config.SharedPath + "/ssl-decrypt"
+
+// warnOfNewAuthorities says what it takes to replace a forward-trust CA, where
+// one is replaced: clients that do not trust the new one refuse its leaves.
+func warnOfNewAuthorities(before, next *config.Snapshot, r *jobs.Report) {
+	if before == nil {
+		return
+	}
+	for _, a := range []struct{ path, was, is string }{
+		{"/forward-trust-certificate/rsa", before.ForwardTrust.RSA, next.ForwardTrust.RSA},
+		{"/forward-trust-certificate/ecdsa", before.ForwardTrust.ECDSA, next.ForwardTrust.ECDSA},
+	} {
+		was, is := certificateNamed(before, a.was), certificateNamed(next, a.is)
+		if was == nil || is == nil || bytes.Equal(was.Leaf().Raw, is.Leaf().Raw) {
+			continue
+		}
+		text := fmt.Sprintf("%s%s: replaced, %q by %q: every new leaf is signed by %q from the commit on; a client that does not trust it yet refuses to connect. ", authoritiesPath, a.path, was.Name, is.Name, is.Name)
+		if keyfile.SamePublic(was.Leaf().PublicKey, is.Leaf().PublicKey) && bytes.Equal(was.Leaf().RawSubject, is.Leaf().RawSubject) {
+			text = fmt.Sprintf("%s%s: renewed, %q by %q with the same key and name: clients that trust either accept its leaves. ", authoritiesPath, a.path, was.Name, is.Name)
+		}
+		r.Warning(text + fmt.Sprintf("Give clients %q first, commit then, and keep %q on the clients, in the configuration and on the HSM until the last client is moved (docs/certificates.md)", is.Name, was.Name))
+	}
+}
 
 // expiredAuthorities are the forward CAs of next that have expired, and are not
 // the same as before.

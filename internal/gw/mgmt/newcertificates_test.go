@@ -60,3 +60,31 @@ func TestNewKeyOnHSM(t *testing.T) {
 		t.Errorf("the job is %s: %q", job.Result, said)
 	}
 }
+
+// TestReplacedForwardCA: a commit that replaces the CA that clients trust says
+// what that takes.
+func TestReplacedForwardCA(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	for _, name := range []string{"old", "new"} {
+		must(t, w.GenerateCertificate(ctx, as("device"), GenerateRequest{Name: name, CommonName: name + " CA", Algorithm: "ECDSA", CA: true}))
+	}
+	trust := config.SharedPath + "/ssl-decrypt/forward-trust-certificate/ecdsa"
+	warned := func(name, want string) {
+		t.Helper()
+		must(t, w.Change(ctx, as("device"), set(t, trust, name)))
+		job := w.commit(as("device"), CommitRequest{Force: true})
+		said := slices.ContainsFunc(job.Warnings, func(l string) bool {
+			return strings.HasPrefix(l, trust+": ") && strings.Contains(l, "docs/certificates.md")
+		})
+		if job.Result != jobs.Succeeded || said != (want != "") || said && !strings.Contains(strings.Join(job.Warnings, "\n"), want) {
+			t.Errorf("forward trust %s: %s, warnings %q; want %q", name, job.Result, job.Warnings, want)
+		}
+	}
+	warned("old", "")
+	warned("old", "")
+	warned("new", `replaced, "old" by "new"`)
+	must(t, w.RenewCertificate(ctx, as("device"), "new", 300))
+	warned("new", `renewed, "new" by "new" with the same key and name`)
+}
