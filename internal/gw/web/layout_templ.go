@@ -338,7 +338,7 @@ func pageView(f Frame, body templ.Component) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "</nav><div class=\"tools\"><span id=\"pending\" hx-get=\"/commit/pending\" hx-trigger=\"load, every 5s\" hx-headers='{\"X-Live\":\"1\"}'><a class=\"button\" href=\"/commit\">Commit</a></span> <details class=\"who\"><summary aria-label=\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "</nav><div class=\"tools\" role=\"group\" aria-label=\"Tools\"><span id=\"pending\" hx-get=\"/commit/pending\" hx-trigger=\"load, every 5s\" hx-headers='{\"X-Live\":\"1\"}'><a class=\"button\" href=\"/commit\">Commit</a></span> <details class=\"who\"><summary aria-label=\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
