@@ -308,6 +308,9 @@ func (m *Manager) TestKey(ctx context.Context, c Caller, name string) error {
 // left for when it opens.
 func (m *Manager) checkKeys(s *config.Snapshot, r *jobs.Report) error {
 	if err := m.parts.Vault.Locked(); err != nil {
+		m.mu.Lock()
+		m.told.untried = true
+		m.mu.Unlock()
 		if len(s.Certificates) > 0 {
 			r.Warning("software private keys cannot be tried now: " + oneLine(err.Error()))
 		}

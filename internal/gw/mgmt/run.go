@@ -18,6 +18,7 @@ type told struct {
 	certificates certstore.Reminder
 	hsm          *bool  // whether the HSM was ready
 	vault        string // why the vault is locked, as it was told last
+	untried      bool   // software keys were taken while it was
 }
 
 const (

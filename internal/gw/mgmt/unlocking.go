@@ -44,6 +44,12 @@ func (m *Manager) keepVault(ctx context.Context) {
 func (m *Manager) tryUnlock(ctx context.Context) bool {
 	v := m.parts.Vault
 	if v.Locked() == nil {
+		m.mu.Lock()
+		untried := m.told.untried
+		m.mu.Unlock()
+		if untried { // it opened before anybody looked
+			m.unlocked()
+		}
 		return true
 	}
 	if s := m.parts.HSM.Status(); !s.Ready {
@@ -86,7 +92,7 @@ func (m *Manager) tellLocked(err error) {
 // could try until now.
 func (m *Manager) unlocked() {
 	m.mu.Lock()
-	m.told.vault = ""
+	m.told.vault, m.told.untried = "", false
 	m.mu.Unlock()
 	m.event(logstore.Informational, "crypto", "master-key-unlocked", "", "the master key is unlocked: software private keys can be used")
 	s := m.Snapshot()

@@ -93,6 +93,7 @@ func FuzzParseExport(f *testing.F) {
 	export, err := newVault(f).Export(phrase)
 	must(f, err)
 	f.Add(export)
+	f.Add(bytes.Replace(export, []byte(exportVersion1), []byte(exportVersion2), 1))
 	f.Add([]byte(exportVersion1))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		kdf, head, _, err := parseExport(text)
