@@ -45,7 +45,8 @@ func (l *Link) findRecord() {
 	}
 	for _, mod := range l.modules {
 		c := mod.connection()
-		if c == nil || !c.Status().Connected || time.Since(mod.remembered) < rememberOf {
+		status, _ := mod.snapshot()
+		if c == nil || !c.Status().Connected || status.Role == "" || time.Since(mod.remembered) < rememberOf {
 			continue
 		}
 		mod.remembered = time.Now()

@@ -1,12 +1,16 @@
 package hsmlink
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +18,7 @@ import (
 	"moongate/client"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/keys"
+	"moongate/internal/hsm/daemon"
 )
 
 // TestManual is the guide's manual procedure: each step shows, and each that is
@@ -252,4 +257,52 @@ func TestTwoServers(t *testing.T) {
 	if got := g.m.Status(); len(got.Servers) != 1 || got.Provider != config.NetworkHSM {
 		t.Errorf("status: %+v", got)
 	}
+}
+
+// TestQuiet: watching an HSM leaves nothing in its audit log, whether the
+// gateway is logged in or not.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	h, g := newHSM(t, "luna-1"), newGateway(t, nil)
+	c := network(h)
+	c.HA = &config.HSMGroup{Name: "pki"}
+	c.Servers = append(c.Servers, config.HSMServer{Name: "away", Address: "127.0.0.1", Port: 1, SSHPort: 1})
+	g.use(c)
+	g.introduce(h)
+	g.shows("luna-1", "login", CodeNoPassword, prompt)
+	quietFor := func() {
+		t.Helper()
+		before := h.records()
+		time.Sleep(6 * lookEach)
+		if after := h.records(); after != before {
+			t.Errorf("%d records while nothing was done", after-before)
+		}
+	}
+	quietFor()
+	before := h.records()
+	list, err := g.m.Login(t.Context(), LoginRequest{Server: "luna-1", Role: client.RoleCryptoUser, Password: []byte(cuPassword)})
+	if err != nil || list[0].Err != nil {
+		t.Fatalf("logging in: %+v, %v", list, err)
+	}
+	g.shows("luna-1", StateAuthenticated, "", prompt)
+	g.keysAre("luna-1", "no certificate needs one")
+	if h.records() == before {
+		t.Error("the logins left no record: this counts nothing")
+	}
+	quietFor()
+}
+
+// records is how many records the HSM's audit log has.
+func (h *hsm) records() int {
+	h.t.Helper()
+	var size int
+	must(h.t, filepath.WalkDir(daemon.In(h.dir).Audit(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		size += bytes.Count(text, []byte("\n"))
+		return err
+	}))
+	return size
 }

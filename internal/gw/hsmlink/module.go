@@ -18,6 +18,7 @@ const (
 	lookEach   = 500 * time.Millisecond // how often a server's state is looked at
 	askEach    = 750 * time.Millisecond // how often a connected one is asked how it is
 	askFor     = 750 * time.Millisecond // how long it may take to answer
+	knockEach  = 700 * time.Millisecond // how often the port of one that is not connected is tried
 	knockFor   = time.Second            // how long a TCP connection may take, when looked at
 	freshFor   = 3 * time.Second        // how long a first attempt may take before it is said
 	renewEach  = 3 * time.Second        // how often a server is asked whether it takes the next certificate
@@ -55,6 +56,8 @@ type module struct {
 	asked     time.Time
 	partition client.PartitionStatus // as last answered
 	silent    bool
+	knocked   time.Time
+	answer    *Error // of the last knock
 	sequence  uint64 // of the partition's last change
 	told      string // the state and the problem of the last event
 
@@ -168,13 +171,14 @@ func (mod *module) reach(ctx context.Context, c *client.Client, p *plan, s *Serv
 	if !now.Connected {
 		return mod.away(ctx, now, p)
 	}
-	mod.ask(ctx, c)
+	loggedIn := p.logsIn()
+	mod.ask(ctx, c, loggedIn)
 	if mod.silent {
 		return at(StageTCP), &Error{Server: mod.name, Stage: StageTCP, Problem: Problem{CodeSilent,
 			mod.address + " has stopped answering", "check the HSM and the network between; the gateway connects again by itself"}}
 	}
 	s.Serial, s.Partition = now.Partition.Serial, now.Partition.Label
-	if p.logsIn() || mod.link.groupNow() != nil {
+	if loggedIn {
 		s.Role = roleWord(p.config.Role)
 		return at(StageKeys), nil
 	}
@@ -254,8 +258,9 @@ func (mod *module) unlock() {
 }
 
 // ask has the HSM say how the partition is, which shows at once whether it
-// answers and whether anything has changed.
-func (mod *module) ask(ctx context.Context, c *client.Client) {
+// answers and whether anything has changed. Who is not logged in may not ask
+// the latter, and the HSM would record each attempt.
+func (mod *module) ask(ctx context.Context, c *client.Client, loggedIn bool) {
 	if time.Since(mod.asked) < askEach {
 		return
 	}
@@ -270,7 +275,7 @@ func (mod *module) ask(ctx context.Context, c *client.Client) {
 	case !silent.IsZero() && time.Since(silent) >= askFor-50*time.Millisecond:
 		mod.silent = true
 	}
-	if mod.silent || err != nil {
+	if mod.silent || err != nil || !loggedIn || mod.link.hsm.Provider != config.NetworkHSM {
 		return
 	}
 	if digest, err := c.Digest(within); err == nil && digest.Sequence != mod.sequence {
@@ -279,11 +284,21 @@ func (mod *module) ask(ctx context.Context, c *client.Client) {
 	}
 }
 
-// knock opens a TCP connection and closes it: nil where the port answers.
+// knock says whether the port answers: nil where it does. It is tried anew after
+// a while, since each time is a line in somebody's log.
 func (mod *module) knock(ctx context.Context, p *plan) *Error {
 	if mod.link.hsm.Provider != config.NetworkHSM {
 		return mod.link.tokenProblem(mod)
 	}
+	if time.Since(mod.knocked) >= knockEach {
+		mod.answer = mod.dial(ctx, p)
+		mod.knocked = time.Now()
+	}
+	return mod.answer
+}
+
+// dial opens a TCP connection and closes it.
+func (mod *module) dial(ctx context.Context, p *plan) *Error {
 	ctx, cancel := context.WithTimeout(ctx, knockFor)
 	defer cancel()
 	if _, err := netip.ParseAddr(mod.server.Address); err != nil {
