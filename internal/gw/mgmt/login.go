@@ -37,6 +37,18 @@ func (m *Manager) KeyLogin(ctx context.Context, from netip.Addr, name string, ke
 	return m.entered(Caller{Identity: id, From: from, Via: CLI}, name, "SSH key", err)
 }
 
+// Current is a caller as the running configuration has it now, for a way in
+// whose sessions last: false where the session is over, since the account is
+// gone or its password or keys were changed.
+func (m *Manager) Current(c Caller) (Caller, bool) {
+	role, known := m.roleOf(c)
+	if !known || c.stamp != "" && c.stamp != m.parts.Guard.Stamp(c.Name) {
+		return Caller{}, false
+	}
+	c.Role = role
+	return c, true
+}
+
 // KeyAuth lets in the holder of an API key. Only refusals are logged: a key
 // comes with each request.
 func (m *Manager) KeyAuth(ctx context.Context, from netip.Addr, key string) (Caller, error) {

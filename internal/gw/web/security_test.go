@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"moongate/internal/gw/config"
+	"moongate/internal/gw/mgmt"
 )
 
 // TestHeaders: every answer says that it is framed by nobody, asks no other
@@ -138,6 +139,16 @@ func TestSessions(t *testing.T) {
 	}
 	if res, _ := busy.get("/commit"); res.StatusCode != http.StatusSeeOther {
 		t.Error("a busy session is open after 16 hours")
+	}
+	// A password that is changed ends the sessions that were opened by the old one.
+	stale := w.login("device")
+	must(t, w.SetPassword(t.Context(), as("device"), "device", []byte("another password")))
+	id, err := w.Commit(t.Context(), as("admin"), mgmt.CommitRequest{})
+	must(t, err)
+	_, err = w.WaitJob(t.Context(), as("admin"), id, nil)
+	must(t, err)
+	if res, _ := stale.get("/commit"); res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(res.Header.Get("Location"), "/login") {
+		t.Errorf("after the password was changed the session answers %d", res.StatusCode)
 	}
 	// Wrong passwords, and where a login may lead.
 	for next, want := range map[string]string{"https://evil.example/": "/", "//evil.example": "/", `/\evil.example`: "/", "/commit?x=1": "/commit?x=1", "javascript:alert(1)": "/", "": "/"} {

@@ -20,12 +20,13 @@ type visit struct {
 	r *http.Request
 	s *session
 
-	form *Form // of a request that changes something
+	caller mgmt.Caller // as it is now
+	form   *Form       // of a request that changes something
 }
 
 func (v *visit) ctx() context.Context { return v.r.Context() }
 func (v *visit) m() *mgmt.Manager     { return v.h.m }
-func (v *visit) who() mgmt.Caller     { return v.s.caller }
+func (v *visit) who() mgmt.Caller     { return v.caller }
 
 // Page is what the frame needs to know of a page.
 type Page struct {

@@ -103,7 +103,6 @@ func secure(h http.Header) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
-	h.Set("Strict-Transport-Security", "max-age=31536000")
 	h.Set("Cache-Control", "no-store")
 }
 
@@ -123,7 +122,13 @@ func (h *Handler) inside(serve func(*visit) error) http.HandlerFunc {
 			h.askLogin(w, r)
 			return
 		}
-		v := &visit{h: h, w: w, r: r, s: s}
+		caller, still := h.m.Current(s.caller)
+		if !still {
+			h.sessions.end(s)
+			h.askLogin(w, r)
+			return
+		}
+		v := &visit{h: h, w: w, r: r, s: s, caller: caller}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			if !v.readForm() {
 				return
@@ -145,4 +150,4 @@ func missing(v *visit) error {
 
 // may reports whether the caller's role may do something, so that no button is
 // shown that would be refused. mgmt decides again when it is pressed.
-func (v *visit) may(op admin.Operation) bool { return v.s.caller.Role.May(op) }
+func (v *visit) may(op admin.Operation) bool { return v.caller.Role.May(op) }
