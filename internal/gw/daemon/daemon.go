@@ -18,8 +18,8 @@ import (
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/flow"
 	"moongate/internal/gw/mgmt"
-	"moongate/internal/gw/web"
 	"moongate/internal/gw/plane"
+	"moongate/internal/gw/web"
 	"moongate/internal/harden"
 )
 
