@@ -3,10 +3,12 @@ package p11_test
 import (
 	"context"
 	"crypto/rand"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,10 +22,11 @@ import (
 )
 
 // A process loads a module once, and it finds its tokens then: every test has
-// one of these.
-const tokens = 32
+// one of these, or a few, in each of its -count runs.
+const tokensPerRun = 32
 
 var (
+	tokens int32
 	store  *p11test.Store
 	module p11.Module
 	taken  atomic.Int32
@@ -36,9 +39,12 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(dir)
+		flag.Parse()
+		runs, _ := strconv.Atoi(flag.Lookup("test.count").Value.String())
+		tokens = int32(tokensPerRun * max(1, runs))
 		var labels []string
 		for i := range tokens {
-			labels = append(labels, fmt.Sprintf("token-%02d", i))
+			labels = append(labels, label(i))
 		}
 		if store, err = p11test.MakeStore(dir, labels...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -52,6 +58,9 @@ func TestMain(m *testing.M) {
 		return m.Run()
 	}())
 }
+
+// label is of one length: pkcs11-tool takes the first that begins with it.
+func label(n int32) string { return fmt.Sprintf("token-%04d", n) }
 
 // faulty is the real module with something in its way.
 type faulty struct {
@@ -198,7 +207,7 @@ func closedWorld(t *testing.T) *world {
 	if n >= tokens {
 		t.Fatal("there are more tests than tokens")
 	}
-	return &world{label: fmt.Sprintf("token-%02d", n), module: &faulty{Module: module}, fatal: make(chan error, 1)}
+	return &world{label: label(n), module: &faulty{Module: module}, fatal: make(chan error, 1)}
 }
 
 func (w *world) options(t *testing.T, change ...func(*p11.Options)) p11.Options {
