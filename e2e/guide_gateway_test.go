@@ -8,15 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"moongate/client"
 	"moongate/e2e/peers"
 	"moongate/e2e/world"
 	"moongate/internal/gw/flow"
 )
 
-// gatewaySteps are the guide's steps that need the gateway (G3, G7, G9 to G11,
-// G13 to G15), in the guide's order. They come after hsmSteps, whose HSM,
-// partition, key and exported certificate they find in the guide. What the
-// guide does in the web UI is done in the gateway's configuration file.
+// gatewaySteps are the guide's steps of traffic. They come after keySteps, whose key and
+// exported certificate they find in the guide.
 var gatewaySteps = []guideStep{
 	{"G11.1", (*guide).forwardProxy},
 	{"G11.2", (*guide).inboundInspection},
@@ -46,18 +45,21 @@ func (g *guide) forwardProxy() {
 	g.workstation.run(fmt.Sprintf("./cmu export -handle=%d -outputFile=%s", list[0].Handle, exported), answer)
 
 	ca := newCA(g.t)
-	i := &inspection{setting: &setting{t: g.t, w: g.w, hsm: g.hsm, partition: g.partition, ca: ca}}
+	i := &inspection{setting: &setting{t: g.t, w: g.w, hsm: g.hsm, partition: g.partition, gateway: g.firewall.Gateway, ca: ca}}
 	// The servers last as long as the guide, not as this step.
 	i.rsa = g.origin(server(g.t, ca, "rsa", []string{"localhost", "app.test"}))
 	i.ec = g.origin(server(g.t, ca, "ec", []string{"localhost", "app.test"}))
-	i.link = g.w.RegisterFrom(g.hosts.gateway, g.hsm, "firewall", g.partition)
-	i.gateway = g.w.Gateway(i.link, world.GatewaySettings{
-		Host:         g.hosts.gateway,
+	lines, err := g.firewall.Equip(g.t.Context(), g.workstation.dial(client.RoleCryptoOfficer, g.partition.CryptoOfficer), world.GatewaySettings{
 		TrustedRoots: []*x509.Certificate{ca.Root}, Allowed: []string{"127.0.0.0/8"},
 		ForwardTrust: parsePEM(g.t, g.workstation.path(exported)),
 		Inbound:      []world.Site{{Name: "app", Server: i.rsa.Address, ServerName: "app.test", Hosts: []string{"app.test"}}},
 	})
+	must(g.t, err)
 	g.inspection = i
+	// What was made on one HSM is on both when it is to be used.
+	g.job(g.co(), "request hsm ha synchronize password")
+	g.configure(lines...)
+	g.commitCandidate()
 
 	g.browse("https://"+local("localhost", i.rsa.Address)+"/", g.workstation.path(exported))
 	r := i.at(g.t).record(func(r *flow.Record) bool { return r.Kind == flow.Forward && r.ClientLeg != nil })
@@ -85,14 +87,16 @@ func (g *guide) browse(url, ca string) {
 // signedFor checks that the HSM's audit shows a signature for a flow.
 func (g *guide) signedFor(r *flow.Record) {
 	g.t.Helper()
-	records, err := g.hsm.Audit(g.t.Context(), 200)
-	must(g.t, err)
-	for _, a := range records {
-		if a.Op == r.ID && a.Action == "key.sign" && a.Outcome == "ok" && a.Client == "firewall" {
-			return
+	for _, h := range append([]*world.HSM{g.hsm}, g.others...) { // whichever member it was
+		records, err := h.Audit(g.t.Context(), 200)
+		must(g.t, err)
+		for _, a := range records {
+			if a.Op == r.ID && a.Action == "key.sign" && a.Outcome == "ok" && a.Client == "firewall" {
+				return
+			}
 		}
 	}
-	g.t.Errorf("the HSM's audit shows no signature for flow %s", r.ID)
+	g.t.Errorf("no HSM's audit shows a signature for flow %s", r.ID)
 }
 
 func (g *guide) inboundInspection() {
@@ -141,12 +145,14 @@ func (g *guide) offloaded() {
 	s := g.inspection.at(g.t)
 	list, err := s.gateway.Records()
 	must(g.t, err)
-	records, err := g.hsm.Audit(g.t.Context(), 1000)
-	must(g.t, err)
 	signed := map[string]bool{}
-	for _, a := range records {
-		if a.Client == "firewall" && a.Action == "key.sign" && a.Outcome == "ok" {
-			signed[a.Op] = true
+	for _, h := range append([]*world.HSM{g.hsm}, g.others...) {
+		records, err := h.Audit(g.t.Context(), 1000)
+		must(g.t, err)
+		for _, a := range records {
+			if a.Client == "firewall" && a.Action == "key.sign" && a.Outcome == "ok" {
+				signed[a.Op] = true
+			}
 		}
 	}
 	inspected := 0

@@ -13,12 +13,18 @@ import (
 
 	"moongate/client"
 	"moongate/e2e/world"
+	"moongate/internal/gw/hsmlink"
 )
 
-// hsmSteps are the guide's steps that need an HSM and its tools.
+// hsmSteps make the HSM.
 var hsmSteps = []guideStep{
 	{"G2.3", (*guide).staticAddress},
 	{"G2.4", (*guide).prepareHSM},
+}
+
+// authenticationSteps make the HSM and its clients known to each other: the
+// gateway, and a server that has no gateway but cmu.
+var authenticationSteps = []guideStep{
 	{"G4.3", (*guide).copyServerCertificate},
 	{"G4.4", (*guide).importServerCertificate},
 	{"G4.5", (*guide).exportClientCertificate},
@@ -28,12 +34,18 @@ var hsmSteps = []guideStep{
 	{"G5.3", (*guide).assignPartition},
 	{"G5.4", (*guide).duplicateIsRefused},
 	{"G5.5", (*guide).deleteClient},
+	{"G6.1", (*guide).setupPartition},
 	{"G6.2", (*guide).authenticate},
 	{"G6.3", (*guide).statusOfLogin},
 	{"G8.1", (*guide).green},
 	{"G8.2", (*guide).red},
 	{"G8.3", (*guide).serialNumber},
 	{"G8.4", (*guide).partitionName},
+	{"G8.5", (*guide).moduleState},
+}
+
+// keySteps make the key and the certificate for decryption.
+var keySteps = []guideStep{
 	{"G12.1", (*guide).separateHost},
 	{"G12.2", (*guide).generateKey},
 	{"G12.3", (*guide).listKey},
@@ -103,19 +115,20 @@ func (g *guide) prepareHSM() {
 	if out := g.admin("ntls show"); !strings.Contains(out, g.hsm.Addr) {
 		g.t.Errorf("the HSM does not listen on %s", g.hsm.Addr)
 	}
+	g.prepareOthers()
 }
 
 func (g *guide) copyServerCertificate() {
-	g.gateway = g.newHost("gateway", g.hosts.gateway)
+	g.server = g.newHost("server", g.hosts.other)
 	want, err := os.ReadFile(g.hsm.ServerCertificate())
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	for _, line := range []string{"scp admin@{hsm}:server.pem .", "scp -O admin@{hsm}:server.pem legacy.pem"} {
-		g.gateway.run(line, "")
+		g.server.run(line, "")
 	}
 	for _, name := range []string{"server.pem", "legacy.pem"} {
-		got, err := os.ReadFile(g.gateway.path(name))
+		got, err := os.ReadFile(g.server.path(name))
 		if err != nil || string(got) != string(want) {
 			g.t.Errorf("%s is not the HSM's certificate: %v", name, err)
 		}
@@ -123,7 +136,7 @@ func (g *guide) copyServerCertificate() {
 	// Nothing else is there to be copied.
 	for _, file := range []string{"device.key", "hsm.db", "/etc/passwd", "../server.key"} {
 		for _, protocol := range []string{"", "-O "} {
-			if _, code := g.gateway.quiet("scp "+protocol+"admin@{hsm}:"+file+" stolen", ""); code == 0 {
+			if _, code := g.server.quiet("scp "+protocol+"admin@{hsm}:"+file+" stolen", ""); code == 0 {
 				g.t.Errorf("%s%s was copied", protocol, file)
 			}
 		}
@@ -131,40 +144,43 @@ func (g *guide) copyServerCertificate() {
 }
 
 func (g *guide) importServerCertificate() {
-	added := g.gateway.run("./cmu server add -address={hsm} -certificate=server.pem", "")
+	added := g.server.run("./cmu server add -address={hsm} -certificate=server.pem", "")
 	fingerprint := regexp.MustCompile(`[0-9a-f]{64}`).FindString(added.stdout)
 	if out := g.admin("ntls show"); fingerprint == "" || !strings.Contains(out, fingerprint) {
 		g.t.Error("the fingerprint is not the one that the HSM prints")
 	}
+	g.importIntoGateway(fingerprint)
 	// A host that pinned another certificate takes this HSM for a stranger.
-	misled := g.newHost("misled", g.hosts.gateway)
+	misled := g.newHost("misled", g.hosts.other)
 	misled.run("./cmu client init -name=misled -ip={me}", "")
 	misled.run("./cmu server add -address={hsm} -certificate={me}.pem", "")
 	misled.verify(1, "./cmu verify", "", "tcp ok", "tls FAIL", "registered -")
 }
 
 func (g *guide) exportClientCertificate() {
-	out := g.gateway.run("./cmu client init -name=gw1 -ip={me}", "")
-	if !strings.Contains(out.stdout, g.gateway.words("client register -c gw1 -ip {me}")) {
+	out := g.server.run("./cmu client init -name=gw1 -ip={me}", "")
+	if !strings.Contains(out.stdout, g.server.words("client register -c gw1 -ip {me}")) {
 		g.t.Error("the line for the HSM is not printed")
 	}
-	if _, err := client.LoadCertificates(g.gateway.path(g.gateway.words("{me}.pem"))); err != nil {
+	if _, err := client.LoadCertificates(g.server.path(g.server.words("{me}.pem"))); err != nil {
 		g.t.Error(err)
 	}
+	g.exportFromGateway()
 }
 
 func (g *guide) copyClientCertificate() {
-	g.gateway.run("scp -O {me}.pem admin@{hsm}:", "")
-	g.gateway.run("scp {me}.pem admin@{hsm}:", "")
+	g.server.run("scp -O {me}.pem admin@{hsm}:", "")
+	g.server.run("scp {me}.pem admin@{hsm}:", "")
 	for _, line := range []string{"scp client.toml admin@{hsm}:", "scp {me}.pem admin@{hsm}:../hsm.db", "scp -O client.toml admin@{hsm}:x.pem"} {
-		if _, code := g.gateway.quiet(line, ""); code == 0 {
+		if _, code := g.server.quiet(line, ""); code == 0 {
 			g.t.Errorf("%s was taken", line)
 		}
 	}
+	g.desk().run("scp {firewall}.pem admin@{hsm}:", "")
 }
 
 func (g *guide) accessHSM() {
-	if out := g.gateway.onHSM(0, "hsm show"); !strings.Contains(out, "not validated hardware") {
+	if out := g.server.onHSM(0, "hsm show"); !strings.Contains(out, "not validated hardware") {
 		g.t.Error("`hsm show` does not say what this HSM is")
 	}
 	stranger, err := g.hsm.OpenSSH(g.w.Dir(), "admin", "not the password")
@@ -175,7 +191,7 @@ func (g *guide) accessHSM() {
 		g.t.Errorf("a wrong password was taken: %+v, %v", r, err)
 	}
 	// Commands from a script, without a terminal.
-	out := g.gateway.run("ssh admin@{hsm} <<EOF\nhsm show\nclient list\nEOF", "")
+	out := g.server.run("ssh admin@{hsm} <<EOF\nhsm show\nclient list\nEOF", "")
 	if strings.Count(out.stdout, "Command Result : 0 (Success)") != 2 {
 		g.t.Error("not both commands were done")
 	}
@@ -184,7 +200,13 @@ func (g *guide) accessHSM() {
 // onHSM types a command of the HSM's shell as the argument of ssh.
 func (h *guideHost) onHSM(code int, command string) string {
 	h.g.t.Helper()
-	out, got := h.try("ssh admin@{hsm} '"+command+"'", "")
+	return h.on("{hsm}", code, command)
+}
+
+// on is onHSM of another HSM.
+func (h *guideHost) on(hsm string, code int, command string) string {
+	h.g.t.Helper()
+	out, got := h.try("ssh admin@"+hsm+" '"+command+"'", "")
 	if got != code {
 		h.g.t.Fatalf("%s: exit code %d, expected %d", command, got, code)
 	}
@@ -192,34 +214,39 @@ func (h *guideHost) onHSM(code int, command string) string {
 }
 
 func (g *guide) registerClient() {
-	g.gateway.verify(1, "./cmu verify", "", "tls ok", "registered FAIL")
-	if out := g.gateway.onHSM(0, "client register -c gw1 -ip {me}"); !strings.Contains(out, "'client register' successful.") {
+	g.server.verify(1, "./cmu verify", "", "tls ok", "registered FAIL")
+	if out := g.server.onHSM(0, "client register -c gw1 -ip {me}"); !strings.Contains(out, "'client register' successful.") {
 		g.t.Error("no success is told")
 	}
-	g.gateway.verify(1, "./cmu verify", "", "registered ok", "assigned FAIL")
+	g.server.verify(1, "./cmu verify", "", "registered ok", "assigned FAIL")
+	g.gatewayIs("hsm1", "registered", hsmlink.CodeNotRegistered)
+	g.desk().onHSM(0, "client register -c firewall -ip {firewall}")
+	g.gatewayIs("hsm1", "assigned", hsmlink.CodeNotAssigned)
 }
 
 func (g *guide) assignPartition() {
-	if out := g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1"); !strings.Contains(out, "'client assignPartition' successful.") {
+	if out := g.server.onHSM(0, "client assignpartition -c gw1 -p p1"); !strings.Contains(out, "'client assignPartition' successful.") {
 		g.t.Error("no success is told")
 	}
-	g.gateway.verify(0, "./cmu verify -login=F", "", "registered ok", "assigned ok", "login -")
+	g.server.verify(0, "./cmu verify -login=F", "", "registered ok", "assigned ok", "login -")
+	g.desk().onHSM(0, "client assignpartition -c firewall -p p1")
+	g.gatewayIs("hsm1", "login", hsmlink.CodeNoPassword)
 }
 
 func (g *guide) duplicateIsRefused() {
-	out := g.gateway.onHSM(1, "client register -c gw1 -ip {me}")
+	out := g.server.onHSM(1, "client register -c gw1 -ip {me}")
 	if !strings.Contains(out, "client delete -client gw1") || !strings.Contains(out, "Command Result : 65535") {
 		g.t.Error("the duplicate was not refused with the command that helps")
 	}
-	if out := g.gateway.onHSM(0, "client register -c gw1 -ip {me} --replace"); !strings.Contains(out, "'client register' successful.") {
+	if out := g.server.onHSM(0, "client register -c gw1 -ip {me} --replace"); !strings.Contains(out, "'client register' successful.") {
 		g.t.Error("--replace does not replace")
 	}
-	g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1")
+	g.server.onHSM(0, "client assignpartition -c gw1 -p p1")
 }
 
 func (g *guide) deleteClient() {
-	live := g.gateway.dial(client.RoleCryptoOfficer, g.partition.CryptoOfficer)
-	out := g.gateway.run("ssh admin@{hsm} 'client delete -client gw1'", "proceed\n")
+	live := g.server.dial(client.RoleCryptoOfficer, g.partition.CryptoOfficer)
+	out := g.server.run("ssh admin@{hsm} 'client delete -client gw1'", "proceed\n")
 	if !strings.Contains(out.stdout, "CAUTION: Are you sure you wish to delete client named: gw1") {
 		g.t.Error("it does not ask before")
 	}
@@ -235,47 +262,61 @@ func (g *guide) deleteClient() {
 			g.t.Fatalf("the connection stands: %+v", live.Status())
 		}
 	}
-	g.gateway.onHSM(0, "client register -c gw1 -ip {me}")
-	g.gateway.onHSM(0, "client assignpartition -c gw1 -p p1")
-	g.gateway.verify(0, "./cmu verify -login=F", "", "assigned ok")
+	g.server.onHSM(0, "client register -c gw1 -ip {me}")
+	g.server.onHSM(0, "client assignpartition -c gw1 -p p1")
+	g.server.verify(0, "./cmu verify -login=F", "", "assigned ok")
 }
 
 func (g *guide) authenticate() {
-	out := g.gateway.verify(0, "./cmu verify", g.co(), "login ok")
+	out := g.server.verify(0, "./cmu verify", g.co(), "login ok")
 	g.equal("what is asked for", out.stderr, passwordPrompt)
+	if said := g.gatewayRuns(1, "not the password\n", "request hsm login password"); !strings.Contains(said, "refused the password") {
+		g.t.Error("the gateway does not name a wrong password")
+	}
+	if said := g.gatewayRuns(0, g.co(), "request hsm login password"); !strings.Contains(said, "hsm1: authenticated to partition p1") {
+		g.t.Error("no success is told")
+	}
 }
 
 func (g *guide) statusOfLogin() {
-	out := g.gateway.verify(1, "./cmu verify", "not the password\n", "assigned ok", "login FAIL")
+	out := g.server.verify(1, "./cmu verify", "not the password\n", "assigned ok", "login FAIL")
 	if !strings.Contains(out.stdout, "password incorrect") {
 		g.t.Error("the cause is not named")
 	}
-	g.gateway.verify(0, "./cmu verify", g.co(), "login ok")
+	g.server.verify(0, "./cmu verify", g.co(), "login ok")
+	g.gatewayIs("hsm1", hsmlink.StateAuthenticated, "")
 }
 
 func (g *guide) green() {
-	out := g.gateway.verify(0, "./cmu verify", g.co(),
+	out := g.server.verify(0, "./cmu verify", g.co(),
 		"configuration ok", "name ok", "tcp ok", "tls ok", "registered ok", "assigned ok", "login ok")
 	if strings.Contains(out.stdout, "FAIL") {
 		g.t.Error("something fails")
 	}
+	g.equal("the light", g.gatewayIs("hsm1", hsmlink.StateAuthenticated, "").Status, "green")
+	g.gatewayShows("show hsm state")
 }
 
 func (g *guide) red() {
 	if err := g.hsm.Stop(); err != nil {
 		g.t.Fatal(err)
 	}
-	out := g.gateway.verify(1, "./cmu verify", "", "name ok", "tcp FAIL", "tls -", "login -")
+	out := g.server.verify(1, "./cmu verify", "", "name ok", "tcp FAIL", "tls -", "login -")
 	if !strings.Contains(out.stdout, "what to do: check that the HSM runs") {
 		g.t.Error("no help is given")
 	}
 	if strings.Contains(out.stdout, "serial") {
 		g.t.Error("a serial number is shown of a partition that is not reached")
 	}
+	s := g.gatewayIs("hsm1", "tcp", hsmlink.CodePortRefused)
+	g.equal("the light", s.Status, "red")
+	g.equal("the serial number of what is not reached", s.Serial, "")
+	g.gatewayShows("show hsm state")
 	if err := g.hsm.Restart(g.t.Context()); err != nil {
 		g.t.Fatal(err)
 	}
-	g.gateway.verify(0, "./cmu verify", g.co(), "tcp ok", "login ok")
+	g.server.verify(0, "./cmu verify", g.co(), "tcp ok", "login ok")
+	g.gatewayIs("hsm1", hsmlink.StateAuthenticated, "")
 }
 
 var assignedForm = regexp.MustCompile(`(?m)^assigned +ok +partition "(.*)", serial (\d+)$`)
@@ -284,7 +325,7 @@ var assignedForm = regexp.MustCompile(`(?m)^assigned +ok +partition "(.*)", seri
 // number.
 func (g *guide) assigned() (name, serial string) {
 	g.t.Helper()
-	out := g.gateway.verify(0, "./cmu verify", g.co(), "login ok")
+	out := g.server.verify(0, "./cmu verify", g.co(), "login ok")
 	m := assignedForm.FindStringSubmatch(out.stdout)
 	if m == nil {
 		g.t.Fatal("the partition is not shown")
@@ -298,11 +339,19 @@ func (g *guide) serialNumber() {
 	if !regexp.MustCompile(`(?m)^Partition SN: +` + serial + `$`).MatchString(out) {
 		g.t.Errorf("the HSM does not print the serial number %s", serial)
 	}
+	g.equal("the serial number at the gateway", g.gatewayIs("hsm1", hsmlink.StateAuthenticated, "").Serial, serial)
 }
 
 func (g *guide) partitionName() {
 	name, _ := g.assigned()
 	g.equal("the partition", name, "p1")
+	g.equal("the partition at the gateway", g.gatewayIs("hsm1", hsmlink.StateAuthenticated, "").Partition, "p1")
+}
+
+func (g *guide) moduleState() {
+	if out := g.gatewayShows("show hsm state"); !regexp.MustCompile(`(?m)^hsm1 .* p1 +Authenticated `).MatchString(out) {
+		g.t.Error("the module's state is not shown")
+	}
 }
 
 func (g *guide) separateHost() {
@@ -315,6 +364,7 @@ func (g *guide) separateHost() {
 	h.onHSM(0, "client register -c workstation -ip {me}")
 	h.onHSM(0, "client assignpartition -c workstation -p p1")
 	h.verify(0, "./cmu verify", g.co(), "login ok")
+	g.listedBefore = len(h.list(""))
 }
 
 func (g *guide) generateKey() {
@@ -324,7 +374,8 @@ func (g *guide) generateKey() {
 
 var listForm = regexp.MustCompile(`^handle=\d+\tlabel=\S+\n$`)
 
-// listLines is the guide's `cmu list`, which must print so many lines.
+// listLines is the guide's `cmu list`, which must print so many lines beside
+// those of what was in the partition before.
 func (g *guide) listLines(want int) {
 	g.t.Helper()
 	out := g.workstation.run("./cmu list", g.co())
@@ -335,8 +386,8 @@ func (g *guide) listLines(want int) {
 			g.t.Errorf("line %q is not handle=N, tab, label=L", line)
 		}
 	}
-	if len(lines) != want {
-		g.t.Errorf("%d objects, expected %d", len(lines), want)
+	if got := len(lines) - g.listedBefore; got != want {
+		g.t.Errorf("%d objects, expected %d", got, want)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 // gateway of gatewaySteps. What the guide does in the web UI is done at the
 // command line: what is behind both is the same.
 var managementSteps = []guideStep{
-	{"G3.5", (*guide).commitServer},
 	{"G3.8", (*guide).clearSessions},
 	{"G13.1", (*guide).importCertificate},
 	{"G13.2", (*guide).keyOnHSM},
@@ -32,9 +31,9 @@ func (g *guide) configure(lines ...string) string {
 	g.t.Helper()
 	for _, l := range lines {
 		shown, _, _ := strings.Cut(l, `\n`) // not the whole of a certificate
-		fmt.Fprintf(g.t.Output(), "  gateway# %s\n", shown)
+		fmt.Fprintf(g.t.Output(), "  gateway# %s\n", g.words(shown))
 	}
-	out := g.inspection.at(g.t).cli(g.t).run(0, "configure\n"+strings.Join(lines, "\n")+"\n")
+	out := g.gatewayCLI().run(0, "configure\n"+g.words(strings.Join(lines, "\n"))+"\n")
 	g.show(out)
 	if strings.Contains(out, "Error") {
 		g.t.Fatalf("the gateway refused")
@@ -52,23 +51,11 @@ func (g *guide) commitCandidate() {
 // gatewayShows runs a command of the operational mode.
 func (g *guide) gatewayShows(command string) string {
 	g.t.Helper()
-	fmt.Fprintf(g.t.Output(), "  gateway> %s\n", command)
-	out := g.inspection.at(g.t).cli(g.t).run(0, "", command)
-	g.show(out)
-	return out
-}
-
-func (g *guide) commitServer() {
-	host, port, _ := strings.Cut(g.hsm.Addr, ":")
-	g.configure(
-		"set deviceconfig system hsm-settings provider safenet-network hsm-server world server-address "+host+" port "+port,
-		"set deviceconfig system hostname guide-gateway")
-	g.commitCandidate()
-	g.equal("the host name after the commit", strings.TrimSpace(g.gatewayShows("show system info | match ^hostname")), "hostname: guide-gateway")
+	return g.gatewayRuns(0, "", command)
 }
 
 func (g *guide) clearSessions() {
-	c := g.inspection.at(g.t).cli(g.t)
+	c := g.gatewayCLI()
 	fmt.Fprintln(g.t.Output(), "  gateway> clear session all")
 	out := c.run(1, "n\n", "clear session all")
 	if !strings.Contains(out, "nothing was done") {

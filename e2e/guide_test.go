@@ -21,21 +21,25 @@ import (
 // says performed, in the rows' order, against real processes. `make guide` runs
 // it and shows what is typed and what comes of it.
 //
-// The steps that need an HSM alone are in hsmSteps, those of the gateway in
-// gatewaySteps, those of its administration in managementSteps; benefitSteps come
-// last, since they look back at the whole.
+// The HSM is made in hsmSteps, configured in the gateway in providerSteps, and
+// both are made known to each other in authenticationSteps; the group and the
+// master key are in haSteps and masterKeySteps, traffic in gatewaySteps, the rest of the gateway's
+// administration in managementSteps; benefitSteps come last, since they look back
+// at the whole.
 func TestGuide(t *testing.T) {
 	t.Parallel()
 	rows := guideRows(t)
-	lists := [][]guideStep{hsmSteps, gatewaySteps, managementSteps, benefitSteps}
+	lists := [][]guideStep{hsmSteps, providerSteps, authenticationSteps, haSteps, masterKeySteps, keySteps, gatewaySteps, managementSteps, benefitSteps}
 	if err := disagreement(rows, slices.Concat(lists...)); err != nil {
 		t.Fatal(err)
 	}
 	g := &guide{whole: t, w: world.T(t)}
 	net := g.w.Network()
 	g.hosts.hsm, g.hosts.second = net.Host("hsm1", "10.164.75.32"), net.Host("hsm2", "10.164.75.33")
+	g.hosts.third = net.Host("hsm3", "10.164.75.34")
 	g.hosts.gateway = net.Host("gateway", "10.164.76.45", "10.164.77.45")
-	g.hosts.workstation = net.Host("workstation", "10.164.78.10")
+	g.hosts.workstation, g.hosts.other = net.Host("workstation", "10.164.78.10"), net.Host("server", "10.164.78.20")
+	g.net = net
 	g.hsm = g.w.HSMOn(g.hosts.hsm)
 	for _, list := range lists {
 		for _, s := range list {
@@ -154,17 +158,24 @@ type guide struct {
 	hosts guideHosts
 	hsm   *world.HSM
 
-	partition   *world.Partition
-	gateway     *guideHost // the gateway's host, by its tools alone
-	workstation *guideHost // the separate host of the guide, which has cmu
-	key         listed
-	certificate listed
-	exported    string // file with the certificate
-	inspection  *inspection
+	net       world.TestNetwork
+	partition *world.Partition
+	others    []*world.HSM // hsm2 and hsm3
+	firewall  *firewall
+	master    string   // the master key
+	wrapping  []string // keys of the HSM that wrapped it before
+
+	server       *guideHost // a host that uses keys by cmu's way, without a gateway
+	workstation  *guideHost // the separate host of the guide, which has cmu
+	listedBefore int        // objects before that
+	key          listed
+	certificate  listed
+	exported     string // file with the certificate
+	inspection   *inspection
 }
 
 // guideHosts are the machines of the guide, by the addresses that it has.
-type guideHosts struct{ hsm, second, gateway, workstation *world.Host }
+type guideHosts struct{ hsm, second, third, gateway, workstation, other *world.Host }
 
 // command is the command line that the present row quotes.
 func (g *guide) command() string {
@@ -230,14 +241,25 @@ func (g *guide) newHost(name string, on *world.Host) *guideHost {
 	if h.ssh, err = g.hsm.OpenSSH(g.w.Dir(), "admin", g.hsm.Admin); err != nil {
 		g.t.Fatal(err)
 	}
+	for _, hsm := range g.others {
+		must(g.t, h.ssh.Knows(hsm.Host, hsm.Admin))
+	}
+	if g.firewall != nil {
+		must(g.t, h.ssh.Knows(g.hosts.gateway, g.firewall.Admin))
+	}
 	return h
 }
 
-// words puts addresses into a line: {hsm}, {hsm2}, {gateway}, and {me} for what
-// this host calls from.
+// words puts addresses into a line: {hsm}, {hsm2}, {hsm3}, {gateway}; {firewall}
+// for what the gateway calls from, and {me} for what this host does.
 func (h *guideHost) words(line string) string {
-	hosts := h.g.hosts
-	return strings.NewReplacer("{hsm}", hosts.hsm.IP(), "{hsm2}", hosts.second.IP(), "{gateway}", hosts.gateway.IP(), "{me}", h.host.From()).Replace(line)
+	return strings.ReplaceAll(h.g.words(line), "{me}", h.host.From())
+}
+
+func (g *guide) words(line string) string {
+	hosts := g.hosts
+	return strings.NewReplacer("{hsm}", hosts.hsm.IP(), "{hsm2}", hosts.second.IP(), "{hsm3}", hosts.third.IP(),
+		"{gateway}", hosts.gateway.IP(), "{firewall}", hosts.gateway.From()).Replace(line)
 }
 
 func (h *guideHost) path(name string) string { return filepath.Join(h.dir, name) }

@@ -73,14 +73,15 @@ func (l *linkWorld) onHSM(command string) {
 
 // link is what `show hsm state` says of one server, in XML.
 type linkState struct {
-	Name   string      `xml:"name,attr"`
-	Status string      `xml:"status"`
-	Serial string      `xml:"serial-number"`
-	State  string      `xml:"module-state"`
-	Code   string      `xml:"code"`
-	Reason string      `xml:"reason"`
-	Fix    string      `xml:"fix"`
-	Stages []linkStage `xml:"stages>entry"`
+	Name      string      `xml:"name,attr"`
+	Status    string      `xml:"status"`
+	Serial    string      `xml:"serial-number"`
+	Partition string      `xml:"partition"`
+	State     string      `xml:"module-state"`
+	Code      string      `xml:"code"`
+	Reason    string      `xml:"reason"`
+	Fix       string      `xml:"fix"`
+	Stages    []linkStage `xml:"stages>entry"`
 }
 
 type linkStage struct {

@@ -275,7 +275,6 @@ func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 
 // configureTraffic adds everything else to a configuration, and writes it.
 func (g *Gateway) configureTraffic(b *config.Builder, settings GatewaySettings) error {
-	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
 	ports, err := freePorts(4 + len(settings.Inbound))
 	if err != nil {
 		return err
@@ -283,6 +282,24 @@ func (g *Gateway) configureTraffic(b *config.Builder, settings GatewaySettings) 
 	if err := g.configureManagement(b, ports[1+len(settings.Inbound):]); err != nil {
 		return err
 	}
+	if err := g.decryption(b, ports, settings); err != nil {
+		return err
+	}
+	text, err := b.Bytes()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(g.files.Config(), text, 0o600)
+}
+
+// setter takes values by their paths.
+type setter interface {
+	Set(path string, values ...string)
+}
+
+// decryption configures listeners, certificates and rules.
+func (g *Gateway) decryption(b setter, ports []int, settings GatewaySettings) error {
+	proxy := config.DevicePath + "/deviceconfig/setting/proxy"
 	forward := proxy + "/forward/" + config.EntryStep("proxy")
 	b.Set(forward+"/address", g.Host.IP())
 	b.Set(forward+"/port", strconv.Itoa(ports[0]))
@@ -331,11 +348,7 @@ func (g *Gateway) configureTraffic(b *config.Builder, settings GatewaySettings) 
 	if len(settings.Profile) > 0 {
 		b.Set(rule+"/profile", "forward")
 	}
-	text, err := b.Bytes()
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(g.files.Config(), text, 0o600)
+	return nil
 }
 
 // configureManagement gives the management three ports and an administrator.
@@ -370,7 +383,7 @@ func (g *Gateway) OpenSSH(dir, user, password string) (*OpenSSH, error) {
 	return newOpenSSH(g.Host, g.SSH, dir, user, password)
 }
 
-func (g *Gateway) configureSite(b *config.Builder, proxy, rules string, port int, site Site, profile bool) error {
+func (g *Gateway) configureSite(b setter, proxy, rules string, port int, site Site, profile bool) error {
 	host, serverPort, err := net.SplitHostPort(site.Server)
 	if err != nil {
 		return err

@@ -31,12 +31,20 @@ func (h *HSM) OpenSSH(dir, user, password string) (*OpenSSH, error) {
 // newOpenSSH returns the clients for an account of the server at an address.
 func newOpenSSH(from *Host, address, dir, user, password string) (*OpenSSH, error) {
 	o := &OpenSSH{from: from, address: address, user: user, dir: dir, password: filepath.Join(dir, user+".password")}
-	askpass := "#!/bin/sh\nexec cat \"$WORLD_PASSWORD\"\n"
+	// OpenSSH's prompt names the account: admin@10.0.0.1's password:
+	askpass := "#!/bin/sh\nfor f in \"$WORLD_PASSWORD\"-*; do case \"$1\" in *@\"${f#\"$WORLD_PASSWORD\"-}\"\\'*) exec cat \"$f\";; esac; done\n" +
+		"exec cat \"$WORLD_PASSWORD\"\n"
 	return o, errors.Join(
 		os.WriteFile(o.password, []byte(password+"\n"), 0o600),
 		os.WriteFile(o.askpass(), []byte(askpass), 0o700),
 		os.WriteFile(o.Config(), []byte(o.config()), 0o600),
 	)
+}
+
+// Knows gives the clients the account's password on another host, where it is
+// another one than the server's.
+func (o *OpenSSH) Knows(host *Host, password string) error {
+	return os.WriteFile(o.password+"-"+host.IP(), []byte(password+"\n"), 0o600)
 }
 
 // From makes the clients run on a host, instead of the server's own.
