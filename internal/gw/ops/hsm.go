@@ -415,6 +415,11 @@ func hsmLogin(ctx context.Context, in *invocation) (*Result, error) {
 			fmt.Fprintf(&b, "%s: %v\n", s.Server, s.Err)
 			continue
 		}
+		if s.Note != "" { // what else was done: of the group
+			e.Add(Entry(s.Server, T("result", "changed"), T("detail", s.Note)))
+			fmt.Fprintf(&b, "%s: %s\n", s.Server, s.Note)
+			continue
+		}
 		e.Add(Entry(s.Server, T("result", "authenticated"), T("partition", s.Partition.Label), T("serial-number", s.Partition.Serial)))
 		fmt.Fprintf(&b, "%s: authenticated to partition %s, serial number %s\n", s.Server, s.Partition.Label, s.Partition.Serial)
 	}
