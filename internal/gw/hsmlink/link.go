@@ -511,14 +511,46 @@ func (l *Link) noteSource(plans []plan, from string) {
 	case before.Address == "":
 		e.Severity, e.Text = Informational, "connections to the HSMs leave from "+next.Address+" again"
 	default:
-		e.Text = fmt.Sprintf("connections to the HSMs leave from %s, before from %s: HSMs on which the gateway is registered for the old address refuse it", next.Address, before.Address)
+		e.Text = movedFrom(next.Address, before.Address)
 	}
 	l.m.event(e)
 }
 
+// watchRoute tells when the machine's routing has connections leave from another
+// address than before, where no service route decides.
+func (l *Link) watchRoute() {
+	for _, mod := range l.modules {
+		if _, isAddress := parseAddr(mod.server.Address); !isAddress {
+			continue // looking a name up may take its time
+		}
+		from, err := seenFrom(l.ctx, config.HSMSource{}, mod.server.Address, mod.server.Port)
+		if err != nil {
+			return // no way there: the stage tcp says so
+		}
+		l.mu.Lock()
+		before := l.source.Address
+		if before != from.String() {
+			l.source = SourceStatus{Address: from.String(), Dynamic: isDynamic(from)}
+		}
+		l.mu.Unlock()
+		if before != "" && before != from.String() && l.m.isActive(l) {
+			l.m.event(Event{Severity: High, ID: "hsm-source-address", Object: from.String(), Text: movedFrom(from.String(), before)})
+		}
+		return
+	}
+}
+
+func movedFrom(now, before string) string {
+	return fmt.Sprintf("connections to the HSMs leave from %s, before from %s: HSMs on which the gateway is registered for the old address refuse it", now, before)
+}
+
 // watchSource rebuilds when the machine's addresses have changed.
 func (l *Link) watchSource() {
+	if l.hsm.Provider != config.NetworkHSM {
+		return
+	}
 	if l.hsm.Source.IsZero() {
+		l.watchRoute()
 		return
 	}
 	var now []string

@@ -1,6 +1,7 @@
 package hsmlink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -171,8 +172,13 @@ func (m *Manager) Warnings(running, next *config.HSM) []string {
 		switch {
 		case err != nil:
 			list = append(list, fmt.Sprintf("route/service/entry[@name='hsm']: %v: HSM server %s cannot be reached until it has", err, server.Name))
-		case from.IsValid() && isDynamic(from):
-			list = append(list, fmt.Sprintf("route/service/entry[@name='hsm']: the source address %v was leased and may change: HSMs refuse clients that come from another address than they are registered for; use a fixed one", from))
+		case !from.IsValid():
+			if _, isAddress := parseAddr(server.Address); isAddress {
+				from, _ = seenFrom(context.Background(), next.Source, server.Address, server.Port) // no way there: it is away
+			}
+		}
+		if isDynamic(from) {
+			list = append(list, fmt.Sprintf("connections to HSM server %s leave from %v, which was leased and may change: HSMs refuse clients that come from another address than they are registered for; give the machine a fixed one, or set route/service/entry[@name='hsm']", server.Name, from))
 		}
 	}
 	if running != nil && running.Provider == config.NetworkHSM && running.Source != next.Source {

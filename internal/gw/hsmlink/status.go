@@ -122,7 +122,7 @@ type GroupStatus struct {
 // SourceStatus is where connections leave from.
 type SourceStatus struct {
 	Interface string
-	Address   string // that is used; empty where the routes decide
+	Address   string // empty while it is not known
 	Dynamic   bool   // it was leased, and may change
 	Problem   *Problem
 }
