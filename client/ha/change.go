@@ -170,11 +170,8 @@ func (g *Group) makeObjects(ctx context.Context, call string, n need, make func(
 // refuses.
 func (g *Group) finish(ctx context.Context, call string, from *member, ids []ID, undo func(context.Context) error) error {
 	reached, away, refused := g.spread(ctx, from, ids)
-	if len(refused) == 0 && (from.reachable() || len(reached) > 0) {
+	if len(refused) == 0 && (len(reached) > 0 || len(away) == 0 || from.state() != Lost) {
 		return nil
-	}
-	if len(refused) == 0 && len(away) == 0 {
-		return nil // it was the only one that was there, and is gone since
 	}
 	cause := error(errMemberGone)
 	if len(refused) > 0 {

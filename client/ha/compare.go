@@ -3,6 +3,7 @@ package ha
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -132,7 +133,7 @@ func (g *Group) compare(ctx context.Context) (agree, again bool) {
 		return true, true
 	case alike(holdings):
 		for _, h := range holdings {
-			h.m.judge(difference{}, known[h.m])
+			h.m.judge(difference{}, known[h.m], g.whole(holdings))
 		}
 		return true, false
 	}
@@ -144,7 +145,7 @@ func (g *Group) compare(ctx context.Context) (agree, again bool) {
 		}
 		if holdings = g.digests(ctx, holdings); len(holdings) == 0 || alike(holdings) {
 			for _, h := range holdings {
-				h.m.judge(difference{}, known[h.m])
+				h.m.judge(difference{}, known[h.m], g.whole(holdings))
 			}
 			return true, false
 		}
@@ -155,11 +156,15 @@ func (g *Group) compare(ctx context.Context) (agree, again bool) {
 	}
 	clean := true
 	for i, h := range holdings {
-		h.m.judge(first[i], known[h.m])
+		h.m.judge(first[i], known[h.m], g.whole(holdings))
 		clean = clean && first[i].lag == 0
 	}
 	return clean, false
 }
+
+// whole reports whether all members of the record are among those that were
+// compared.
+func (g *Group) whole(holdings []*holding) bool { return len(g.away(holdings)) == 0 }
 
 // settle is how long a change may take to reach all members.
 func (g *Group) settle() time.Duration { return min(g.config.Probe/4, 250*time.Millisecond) }
@@ -280,18 +285,28 @@ func (g *Group) pendingNow() map[*member][]ID {
 }
 
 // judge takes over what a comparison found of a member; looked is what was
-// pending on it before, of which the comparison knows now.
-func (m *member) judge(d difference, looked []ID) {
+// pending on it before, of which the comparison knows now. Where not the whole
+// group was compared, what is known of the member from before stays: nobody has
+// said otherwise.
+func (m *member) judge(d difference, looked []ID, whole bool) {
 	m.mu.Lock()
 	if !m.known {
 		m.mu.Unlock()
 		return
 	}
 	m.compared, m.mute = true, false
-	m.stale = d.stale
-	for _, id := range looked {
-		delete(m.pending, id)
+	if whole {
+		m.stale = d.stale
+		for _, id := range looked {
+			delete(m.pending, id)
+		}
+	} else if len(d.stale) > 0 {
+		if m.stale == nil {
+			m.stale = map[ID]struct{}{}
+		}
+		maps.Copy(m.stale, d.stale)
 	}
+	d.lag = max(d.lag, len(m.stale))
 	m.status.Behind, m.status.Equal = d.lag, d.lag == 0
 	state, next, reason, fix := m.status.State, Live, m.g.peculiarity(m.status.Software), ""
 	if d.lag > 0 || len(m.pending) > 0 {

@@ -90,7 +90,7 @@ func has(a, b object.ObjectState) bool {
 		return false
 	}
 	r := order(a.Vector, b.Vector)
-	return r == equal && a.Content == b.Content || r == after && !later(b, a)
+	return (r == equal || r == after) && !later(b, a)
 }
 
 // difference is of one member to what all together hold.
@@ -114,7 +114,7 @@ func differences(holdings []*holding) []difference {
 		d := &list[i]
 		for id, best := range newest {
 			mine := h.states[id]
-			if behind := !same(mine, best); behind || !hasAll(holdings, mine, id) {
+			if !hasAll(holdings, mine, id) {
 				d.lag++
 			}
 			if !answersAlike(mine, best) {

@@ -58,7 +58,7 @@ type member struct {
 	compared bool               // the contents, on this connection; guarded by mu
 	arrived  time.Time          // when replica was told; guarded by mu
 	mute     bool               // it does not say what it holds; guarded by mu
-	stale    map[ID]struct{}    // where it differs from the others; guarded by mu
+	stale    map[ID]struct{}    // where it was found to differ from the others; guarded by mu
 	pending  map[ID]struct{}    // changes through this Group that it missed; guarded by mu
 	gone     context.CancelFunc // of alive; guarded by mu
 	alive    context.Context    // ends when the member is neither live nor behind; guarded by mu
@@ -247,6 +247,19 @@ func (m *member) reached(ids []ID) {
 		delete(m.stale, id)
 	}
 	m.publish()
+}
+
+// reachedFrom is reached for objects that another member gave, but for those
+// that the other was itself known not to have as they should be.
+func (m *member) reachedFrom(from *member, ids []ID) {
+	v := from.view.Load()
+	var good []ID
+	for _, id := range ids {
+		if _, stale := v.stale[id]; !stale {
+			good = append(good, id)
+		}
+	}
+	m.reached(good)
 }
 
 // while returns a context that ends with ctx, or when the member can not be

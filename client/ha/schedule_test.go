@@ -290,9 +290,12 @@ func runSchedules(t *testing.T, first uint64, count int) {
 	}
 	close(queue[0])
 	close(queue[1])
+	var ready [arenas]*arena
+	for k := range ready {
+		ready[k] = newArena(t, 2+k%2)
+	}
 	var all sync.WaitGroup
-	for k := range arenas {
-		a := newArena(t, 2+k%2)
+	for k, a := range ready {
 		all.Go(func() {
 			for seed := range queue[k%2] {
 				r := a.run(t.Context(), seed)

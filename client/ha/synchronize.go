@@ -289,7 +289,11 @@ func (s *synchronization) copy(from, to *member, ids []ID) error {
 	within, cancel := to.while(source)
 	defer cancel()
 	done := 0
+	var reached []ID
 	_, err := copyObjects(within, from, to, ids, func(r object.CloneResult) {
+		if r.Outcome != object.CloneRefused {
+			reached = append(reached, r.ID)
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		done++
@@ -298,6 +302,7 @@ func (s *synchronization) copy(from, to *member, ids []ID) error {
 			s.progress(Progress{From: from.name, To: to.name, Done: done, Total: len(ids)})
 		}
 	})
+	to.reachedFrom(from, reached)
 	return err
 }
 

@@ -126,7 +126,6 @@ func (m *member) stay(ctx context.Context, c *client.Client) {
 func (m *member) disconnected(status client.Status) {
 	m.mu.Lock()
 	m.known, m.compared = false, false
-	m.stale = nil
 	m.status.Behind, m.status.Equal = -1, false
 	m.status.Retries = status.Attempts
 	was := m.status.State
@@ -176,7 +175,6 @@ func explain(err error) (string, string) {
 func (m *member) admit(ctx context.Context, c *client.Client, status client.Status) bool {
 	m.mu.Lock()
 	m.known, m.compared, m.mute = false, false, false
-	m.stale = nil
 	m.publish()
 	limit := m.config.ConnectTimeout
 	m.mu.Unlock()
