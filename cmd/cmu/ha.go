@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,16 +18,36 @@ const settle = 3 * time.Second
 
 // openGroup opens the group and waits until it can be used.
 func (t *tool) openGroup(ctx context.Context, found targets) (*ha.Group, error) {
-	g, err := ha.Open(*found.group)
+	g, err := t.startGroup(found)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.Ready(ctx); err != nil {
+	if err := t.reach(ctx, g); err != nil {
 		g.Close()
 		return nil, err
 	}
-	t.settled(ctx, g)
+	for _, m := range g.Members() {
+		if m.State != ha.Live {
+			t.con.note("member %s is %s%s", m.Name, m.State, after(": ", printable(m.Reason)))
+		}
+	}
 	return g, nil
+}
+
+// startGroup opens the group. The password is asked for first: members are
+// waited for no longer than they need, and a person is.
+func (t *tool) startGroup(found targets) (*ha.Group, error) {
+	for _, m := range found.members {
+		if m.Password == nil {
+			continue
+		}
+		password, err := m.Password()
+		clear(password)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ha.Open(*found.group)
 }
 
 // waitSettled waits until it is known of every member how it stands.
@@ -43,15 +64,23 @@ func (t *tool) waitSettled(ctx context.Context, g *ha.Group) {
 	}
 }
 
-// settled is waitSettled, and notes which members are not live: what is changed
-// now reaches them later.
-func (t *tool) settled(ctx context.Context, g *ha.Group) {
+// reach waits until it is known how the members stand. The error says why none
+// of them can be used.
+func (t *tool) reach(ctx context.Context, g *ha.Group) error {
 	t.waitSettled(ctx, g)
-	for _, m := range g.Members() {
-		if m.State != ha.Live {
-			t.con.note("member %s is %s%s", m.Name, m.State, after(": ", printable(m.Reason)))
-		}
+	gone := func(m ha.MemberStatus) bool {
+		return m.State == ha.Lost || m.State == ha.Refused || m.State == ha.Removed
 	}
+	if slices.ContainsFunc(g.Members(), func(m ha.MemberStatus) bool { return !gone(m) }) {
+		return g.Ready(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Millisecond) // nobody is waited for
+	defer cancel()
+	err := g.Ready(ctx)
+	if call, is := errors.AsType[*ha.CallError](err); is {
+		call.Waiting = nil
+	}
+	return err
 }
 
 // after writes text with something in front of it, or nothing.

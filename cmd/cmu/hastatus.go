@@ -82,13 +82,12 @@ func (t *tool) haStatus(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	g, err := ha.Open(*found.group)
+	g, err := t.startGroup(found)
 	if err != nil {
 		return err
 	}
 	defer g.Close()
-	unreachable := g.Ready(ctx)
-	t.waitSettled(ctx, g)
+	unreachable := t.reach(ctx, g)
 	v := newHAShown(g.Record(), *found.group)
 	whole := true
 	for _, m := range g.Members() {

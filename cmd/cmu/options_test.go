@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"os"
+	"strings"
+	"testing"
+)
 
 func TestNearest(t *testing.T) {
 	t.Parallel()
@@ -52,6 +56,20 @@ func TestOptionNamesAreDistinct(t *testing.T) {
 			if o.help == "" {
 				t.Errorf("%s: -%s has no help", c.name, o.name)
 			}
+		}
+	}
+}
+
+// TestManualHasEveryCommand: docs/cmu.md names each one.
+func TestManualHasEveryCommand(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../docs/cmu.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range commands() {
+		if !strings.Contains(string(raw), "cmu "+c.name) && !strings.Contains(string(raw), "`"+c.name) {
+			t.Errorf("docs/cmu.md does not name %s", c.name)
 		}
 	}
 }
