@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"moongate/client"
 	"moongate/internal/durable"
@@ -31,9 +32,47 @@ func (i *identities) find(of string) *tls.Certificate {
 	return &i.current
 }
 
-// identities reads the gateway's certificates. The error matches fs.ErrNotExist
-// where it has none yet.
+// identities returns the gateway's certificates, which nobody alters; from memory
+// unless the files have changed. The error matches fs.ErrNotExist where there is
+// none yet.
 func (s *store) identities() (*identities, error) {
+	now := s.signature(certificateFile, keyFile, nextCertificate, nextKey)
+	s.mu.Lock()
+	known, of := s.own, s.ownOf
+	s.mu.Unlock()
+	if known != nil && of == now {
+		return known, nil
+	}
+	all, err := s.readIdentities()
+	if err != nil {
+		return nil, err
+	}
+	now = s.signature(certificateFile, keyFile, nextCertificate, nextKey) // reading may have sealed one
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.own, s.ownOf = all, now
+	return all, nil
+}
+
+// signature tells files from what they were before.
+func (s *store) signature(names ...string) string {
+	text := ""
+	for _, name := range names {
+		info, err := os.Stat(s.path(name))
+		if err != nil {
+			text += "none;"
+			continue
+		}
+		var inode uint64
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = stat.Ino
+		}
+		text += fmt.Sprintf("%d %d %d;", inode, info.Size(), info.ModTime().UnixNano())
+	}
+	return text
+}
+
+func (s *store) readIdentities() (*identities, error) {
 	current, err := s.pair(certificateFile, keyFile)
 	if err != nil {
 		// The end of a renewal replaces the key, then the certificate.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -27,7 +28,7 @@ type Imported struct {
 // not those whose time has run out. The error matches fs.ErrNotExist where none
 // was ever imported.
 func (s *store) pins(server string) ([]*x509.Certificate, []Pin, error) {
-	certificates, err := client.LoadCertificates(s.serverFile(server))
+	certificates, err := s.pinnedOf(server)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -45,6 +46,30 @@ func (s *store) pins(server string) ([]*x509.Certificate, []Pin, error) {
 		accepted, pins = append(accepted, cert), append(pins, pin)
 	}
 	return accepted, pins, nil
+}
+
+// pinnedOf is what a server's file holds, from memory unless it has changed.
+type pinnedOf struct {
+	of           string
+	certificates []*x509.Certificate
+}
+
+func (s *store) pinnedOf(server string) ([]*x509.Certificate, error) {
+	now := s.signature(filepath.Base(s.serverFile(server)))
+	s.mu.Lock()
+	known := s.pinned[server]
+	s.mu.Unlock()
+	if known.certificates != nil && known.of == now {
+		return known.certificates, nil
+	}
+	certificates, err := client.LoadCertificates(s.serverFile(server))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pinned[server] = pinnedOf{now, certificates}
+	return certificates, nil
 }
 
 func pinOf(cert *x509.Certificate) Pin {

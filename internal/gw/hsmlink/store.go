@@ -53,6 +53,9 @@ type store struct {
 	servers   map[string]*serverState // guarded by mu
 	passwords map[passwordOf][]byte   // given in this life of the process; guarded by mu
 	given     map[passwordOf]int      // how many were given or refused; guarded by mu
+	own       *identities             // as last read, of the files ownOf; guarded by mu
+	ownOf     string                  // guarded by mu
+	pinned    map[string]pinnedOf     // as last read, by server; guarded by mu
 }
 
 // serverState is what is kept of one server, under its module name.
@@ -78,7 +81,7 @@ type passwordOf struct {
 }
 
 func openStore(dir string, device *vault.Device, logger *slog.Logger, now func() time.Time) (*store, error) {
-	s := &store{dir: dir, device: device, logger: logger, now: now, servers: map[string]*serverState{}, passwords: map[passwordOf][]byte{}, given: map[passwordOf]int{}}
+	s := &store{dir: dir, device: device, logger: logger, now: now, servers: map[string]*serverState{}, passwords: map[passwordOf][]byte{}, given: map[passwordOf]int{}, pinned: map[string]pinnedOf{}}
 	if err := durable.Mkdir(dir); err != nil {
 		return nil, err
 	}

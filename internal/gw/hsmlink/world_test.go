@@ -370,15 +370,18 @@ func (g *gateway) use(h *config.HSM) {
 	link, err := g.m.Open(h)
 	must(g.t, err)
 	before := g.sw.Set(link)
-	ended := make(chan struct{})
+	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		time.Sleep(time.Second)
+		select {
+		case <-time.After(grace):
+		case <-over:
+		}
 		if err := before.Close(); err != nil {
 			g.t.Errorf("closing the link before: %v", err)
 		}
 	}()
-	g.t.Cleanup(func() { <-ended })
+	g.t.Cleanup(func() { close(over); <-ended })
 }
 
 // network is a configuration of HSMs.
