@@ -3,6 +3,7 @@ package ha
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"moongate/client"
@@ -56,17 +57,25 @@ func (e *CallError) Error() string {
 	return b.String()
 }
 
-// Unwrap has answers of HSMs before lost connections, so that who looks for
-// the first *client.Error in it finds what was answered.
+// Unwrap has answers of HSMs first, then members that could not be reached, so
+// that who looks for the first *client.Error in it finds the one that counts.
 func (e *CallError) Unwrap() []error {
+	rank := func(err error) int {
+		if _, answered := errors.AsType[*client.HSMError](err); answered {
+			return 0
+		}
+		if client.Unavailable(err) {
+			return 1
+		}
+		return 2
+	}
 	var list []error
-	for _, lost := range []bool{false, true} {
-		for _, m := range e.Members {
-			if m.Err != nil && client.Unavailable(m.Err) == lost {
-				list = append(list, m.Err)
-			}
+	for _, m := range e.Members {
+		if m.Err != nil {
+			list = append(list, m.Err)
 		}
 	}
+	slices.SortStableFunc(list, func(a, b error) int { return rank(a) - rank(b) })
 	if e.Waiting != nil {
 		list = append(list, e.Waiting)
 	}
@@ -129,6 +138,10 @@ func ofMember(code client.Code) bool {
 func wasDone(refusal *client.HSMError) bool {
 	return refusal.Code == client.ErrAuditFailed && strings.HasPrefix(refusal.Detail, "it was done")
 }
+
+// isDoubtful reports whether a refusal is final only when all members have said
+// so: an object may be on another one, and a clock may be wrong.
+func isDoubtful(code client.Code) bool { return isAbsent(code) || code == client.ErrKeyDate }
 
 func isAbsent(code client.Code) bool {
 	return code == client.ErrKeyHandle || code == client.ErrObjectNotFound

@@ -26,7 +26,7 @@ type flight[T any] struct {
 	tried    [maxRouted]uint32 // generation of the attempt, plus one; guarded by mu
 	failed   []MemberError     // guarded by mu
 	answered bool              // a member that is there has refused; guarded by mu
-	absent   error             // the last answer that there is no such object; guarded by mu
+	doubtful error             // the last answer that there is no such object; guarded by mu
 	until    time.Time         // when to stop asking those who refused; guarded by mu
 	searches int               // loops that look for an answer; guarded by mu
 	others   chan struct{}     // closed when the last of several searches has ended; guarded by mu
@@ -229,11 +229,11 @@ func (f *flight[T]) leave() {
 	}
 }
 
-// hopeless reports whether waiting is of no use: an object is not there where
-// anybody could be asked, or every member needs an administrator. Called with
+// hopeless reports whether waiting is of no use: who could be asked has refused
+// for a reason that time does not mend, or every member needs an administrator. Called with
 // mu held.
 func (f *flight[T]) hopeless() bool {
-	if f.absent != nil {
+	if f.doubtful != nil {
 		return true
 	}
 	return f.g.allRefused()
@@ -252,8 +252,8 @@ func (f *flight[T]) settle(m *member, err error, value *T) bool {
 		f.decide(nil)
 	case f.ctx.Err() != nil:
 		f.failed = append(f.failed, MemberError{m.name, err})
-	case answered && isAbsent(refusal.Code):
-		f.absent, f.answered = err, true
+	case answered && isDoubtful(refusal.Code):
+		f.doubtful, f.answered = err, true
 		return false
 	case answered && ofMember(refusal.Code):
 		f.answered = true
@@ -281,8 +281,11 @@ func (f *flight[T]) decide(err error) {
 
 // failure is the error of a call that nobody could do. Called with mu held.
 func (f *flight[T]) failure(waiting error) error {
-	if f.absent != nil && waiting == nil {
-		return f.g.notFound(f.absent)
+	if f.doubtful != nil && waiting == nil {
+		if isAbsent(client.CodeOf(f.doubtful)) {
+			return f.g.notFound(f.doubtful)
+		}
+		return f.doubtful
 	}
 	e := &CallError{Waiting: waiting}
 	seen := map[string]bool{}

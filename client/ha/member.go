@@ -136,8 +136,22 @@ func newMember(g *Group, config Member) *member {
 
 // set changes the state and tells everybody.
 func (m *member) set(state State, reason, fix string) {
+	m.become(func(State) bool { return true }, state, reason, fix)
+}
+
+// transition is set, if the state is still from.
+func (m *member) transition(from, state State, reason, fix string) {
+	m.become(func(is State) bool { return is == from }, state, reason, fix)
+}
+
+// become is set, if the state is one that it may be set from.
+func (m *member) become(may func(State) bool, state State, reason, fix string) {
 	m.mu.Lock()
 	from := m.status.State
+	if !may(from) {
+		m.mu.Unlock()
+		return
+	}
 	changed := from != state || m.status.Reason != reason
 	if from != state {
 		m.status.Since = m.g.config.Now()
@@ -152,16 +166,6 @@ func (m *member) set(state State, reason, fix string) {
 		m.logState(from, state, reason, fix)
 	}
 	m.g.broadcast()
-}
-
-// transition is set, if the state is still from.
-func (m *member) transition(from, state State, reason, fix string) {
-	m.mu.Lock()
-	still := m.status.State == from
-	m.mu.Unlock()
-	if still {
-		m.set(state, reason, fix)
-	}
 }
 
 func (m *member) logState(from, to State, reason, fix string) {

@@ -30,7 +30,7 @@ const (
 // best is the place of the member to ask next, -1 for none. Called with mu held.
 func (f *flight[T]) best() (int, uint32) {
 	for rank := range ranks {
-		if rank == rankPartial && !f.need.all || rank == rankSuspect && f.absent != nil {
+		if rank == rankPartial && !f.need.all || rank == rankSuspect && f.doubtful != nil {
 			continue
 		}
 		if i, generation := f.idlest(rank); i >= 0 {

@@ -3,6 +3,7 @@ package ha
 import (
 	"context"
 	"crypto"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -337,5 +338,25 @@ func TestNotFound(t *testing.T) {
 	_, err = g.Key(t.Context(), ID{1})
 	if !isAbsent(client.CodeOf(err)) || !strings.Contains(err.Error(), "hsmb could not") {
 		t.Errorf("Key: %v", err)
+	}
+}
+
+// TestWrongClock: a member whose clock is wrong refuses a key with dates; another
+// one signs, and only where all refuse is that the answer.
+func TestWrongClock(t *testing.T) {
+	t.Parallel()
+	c, g, _ := newGroup(t, 2)
+	pair, err := g.GenerateEC(t.Context(), elliptic.P256(), nil, label("dated").With(client.DateAttr(client.AttrEndDate, time.Now().Add(48*time.Hour))))
+	must(t, err)
+	key, err := g.Key(t.Context(), pair.Private)
+	must(t, err)
+	c.hsms[0].shift.Store(int64(240 * time.Hour))
+	for range 6 {
+		must(t, sign(key))
+	}
+	c.hsms[1].shift.Store(int64(240 * time.Hour))
+	began := time.Now()
+	if err := sign(key); client.CodeOf(err) != client.ErrKeyDate || time.Since(began) > forbearance {
+		t.Errorf("all clocks are wrong: %v after %v", err, time.Since(began))
 	}
 }

@@ -2,10 +2,13 @@ package ha
 
 import (
 	"context"
+	"crypto/elliptic"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,10 +64,22 @@ type result struct {
 	errors   atomic.Int64
 	longest  atomic.Int64 // nanoseconds
 	recovery atomic.Int64 // the longest time from a fault's end until the member was used
+	during   atomic.Int64 // the longest call since the last step began
 
 	mu    sync.Mutex
 	texts []string // of errors, and what was wrong; guarded by mu
 	steps []string // what was done; guarded by mu
+	kinds map[string]figures
+}
+
+// figures are those of one kind of fault.
+type figures struct {
+	times             int
+	longest, recovery time.Duration
+}
+
+func (f figures) with(other figures) figures {
+	return figures{f.times + other.times, max(f.longest, other.longest), max(f.recovery, other.recovery)}
 }
 
 func (r *result) step(format string, args ...any) {
@@ -99,9 +114,17 @@ func newArena(t testing.TB, n int) *arena {
 		a.config.Logger = nil // one schedule's story is readable, not a hundred's
 	}
 	a.group = a.create(a.config)
-	for i := range 4 {
+	for i := range 3 {
 		a.keys = append(a.keys, newEC(t, a.group, fmt.Sprintf("load %d", i)))
 	}
+	// One that a member whose clock is wrong refuses.
+	now := time.Now()
+	pair, err := a.group.GenerateEC(t.Context(), elliptic.P256(), nil, label("dated").
+		With(client.DateAttr(client.AttrStartDate, now.Add(-36*time.Hour))).With(client.DateAttr(client.AttrEndDate, now.Add(36*time.Hour))))
+	must(t, err)
+	dated, err := a.group.Key(t.Context(), pair.Private)
+	must(t, err)
+	a.keys = append(a.keys, dated)
 	return a
 }
 
@@ -167,12 +190,13 @@ func (a *arena) step(ctx context.Context, random *rand.Rand, out *result) {
 	if !total {
 		victims = victims[:1+random.IntN(n-1)]
 	}
+	out.during.Store(0)
 	lasting := 50*time.Millisecond + time.Duration(random.IntN(120))*time.Millisecond
-	a.jump = time.Duration(random.Int64N(int64(48*time.Hour))) - 24*time.Hour
+	a.jump = time.Duration(random.Int64N(int64(240*time.Hour))) - 120*time.Hour
 	var chosen []fault
 	for _, i := range victims {
 		f := faults[random.IntN(len(faults))]
-		for f.name == "flap" && len(chosen) > 0 || total && (f.name == "full disk") {
+		for f.name == "flap" && len(chosen) > 0 || total && (f.name == "full disk" || f.name == "clock jump") {
 			f = faults[random.IntN(len(faults))]
 		}
 		out.step("%s %s %v", a.hsms[i].name, f.name, lasting)
@@ -184,12 +208,30 @@ func (a *arena) step(ctx context.Context, random *rand.Rand, out *result) {
 		chosen[k].end(a, i)
 	}
 	mended := time.Now()
-	for _, i := range victims {
-		if !a.used(a.hsms[i].name) {
-			out.wrong("%s is not used again: %+v", a.hsms[i].name, a.group.member(a.hsms[i].name).snapshot())
-		}
+	var recovering sync.WaitGroup
+	for k, i := range victims {
+		recovering.Go(func() {
+			if !a.used(a.hsms[i].name) {
+				out.wrong("%s is not used again: %+v", a.hsms[i].name, a.group.member(a.hsms[i].name).snapshot())
+			}
+			out.recovered(chosen[k].name, len(victims) == n, time.Since(mended))
+		})
 	}
-	raise(&out.recovery, time.Since(mended))
+	recovering.Wait()
+}
+
+// recovered notes how long it took until a member was used again.
+func (r *result) recovered(kind string, total bool, took time.Duration) {
+	raise(&r.recovery, took)
+	if total {
+		kind = "all members, " + kind
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kinds == nil {
+		r.kinds = map[string]figures{}
+	}
+	r.kinds[kind] = r.kinds[kind].with(figures{1, time.Duration(r.during.Load()), took})
 }
 
 // used waits until a member answers, and serves keys.
@@ -216,6 +258,7 @@ func (a *arena) load(ctx context.Context, key client.Key, out *result) {
 		began := time.Now()
 		err := sign(key)
 		raise(&out.longest, time.Since(began))
+		raise(&out.during, time.Since(began))
 		out.calls.Add(1)
 		if err != nil {
 			out.wrong("signing: %v", err)
@@ -316,7 +359,11 @@ func runSchedules(t *testing.T, first uint64, count int) {
 func report(t *testing.T, results map[uint64]*result) {
 	t.Helper()
 	var calls, longest, recovery int64
+	kinds := map[string]figures{}
 	for seed, r := range results {
+		for kind, f := range r.kinds {
+			kinds[kind] = kinds[kind].with(f)
+		}
 		calls += r.calls.Load()
 		longest = max(longest, r.longest.Load())
 		recovery = max(recovery, r.recovery.Load())
@@ -324,6 +371,10 @@ func report(t *testing.T, results map[uint64]*result) {
 			t.Errorf("seed %d: %d things wrong (repeat with `go test -run TestSchedules ./client/ha -args -seed=%d`)\n%s\n%s",
 				seed, r.errors.Load(), seed, strings.Join(r.texts, "\n"), strings.Join(r.steps, "\n"))
 		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		f := kinds[kind]
+		t.Logf("%-28s %4d times: longest call %6d ms, used again after %6d ms at most", kind, f.times, f.longest.Milliseconds(), f.recovery.Milliseconds())
 	}
 	t.Logf("%d schedules, %d signatures, longest call %v, longest until a mended member was used %v",
 		len(results), calls, time.Duration(longest).Round(time.Millisecond), time.Duration(recovery).Round(time.Millisecond))
