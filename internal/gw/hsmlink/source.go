@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"strconv"
@@ -145,20 +146,16 @@ func leased(rib []byte, a netip.Addr) bool {
 		if m.Header.Type != syscall.RTM_NEWADDR || len(m.Data) < header {
 			continue
 		}
-		attributes, err := syscall.ParseNetlinkRouteAttr(m)
-		if err != nil {
-			continue
-		}
 		flags, found := uint32(m.Data[2]), false
-		for _, attribute := range attributes {
-			switch attribute.Attr.Type {
+		for kind, value := range attributes(m.Data[header:]) {
+			switch kind {
 			case syscall.IFA_ADDRESS, syscall.IFA_LOCAL:
-				if addr, ok := netip.AddrFromSlice(attribute.Value); ok && addr == a {
+				if addr, ok := netip.AddrFromSlice(value); ok && addr == a {
 					found = true
 				}
 			case ifaFlags:
-				if len(attribute.Value) == 4 {
-					flags = binary.NativeEndian.Uint32(attribute.Value)
+				if len(value) == 4 {
+					flags = binary.NativeEndian.Uint32(value)
 				}
 			}
 		}
@@ -167,4 +164,22 @@ func leased(rib []byte, a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// attributes iterates over struct rtattr (rtnetlink(7)): length, type, value,
+// each at a multiple of four bytes. What does not fit ends it.
+func attributes(data []byte) iter.Seq2[uint16, []byte] {
+	const head = 4
+	return func(yield func(uint16, []byte) bool) {
+		for len(data) >= head {
+			size := int(binary.NativeEndian.Uint16(data))
+			if size < head || size > len(data) {
+				return
+			}
+			if !yield(binary.NativeEndian.Uint16(data[2:]), data[head:size]) {
+				return
+			}
+			data = data[min((size+3)&^3, len(data)):]
+		}
+	}
 }
