@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSeveralHSMs: two HSMs are one group that outlives either of them, a later
@@ -82,7 +83,16 @@ func TestOneHSMBecomesTwo(t *testing.T) {
 	if lines := two.lines(t, "         set ", 2); !strings.HasSuffix(lines[1], "ha ha-group-name "+groupName) {
 		t.Errorf("the gateway's administrator is told %q", lines)
 	}
+	two.administer(t, opts)
+	two.figure(t, `moongate_hsm_member_state{server="hsm2",state="live"} 1`)
 	must(t, two.stop())
+	opts.HSMs = 0
+	again := startUp(t, opts)
+	if strings.Contains(again.out.String(), "NOTE") {
+		t.Errorf("the gateway's administrator is told again:\n%s", again.out.String())
+	}
+	again.works(t)
+	must(t, again.stop())
 
 	// A group that cannot be made, since the partition's password is another one
 	// now, keeps nothing from starting that started before.
@@ -176,6 +186,48 @@ func (r *running) works(t *testing.T) {
 	for _, line := range r.curls(t) {
 		sh(t, line+" -sS --max-time 20 | grep -q 'It works'")
 	}
+}
+
+// administer types the lines that Up printed for it into the gateway's shell.
+func (r *running) administer(t *testing.T, opts Options) {
+	t.Helper()
+	var script, port string
+	for line := range strings.Lines(r.out.String()) {
+		line = strings.TrimSpace(line)
+		switch _, after, is := strings.Cut(line, "its shell: ssh -p "); {
+		case is:
+			port, _, _ = strings.Cut(after, " ") // the gateway's is the last one
+		case line == "configure" || line == "commit" || strings.HasPrefix(line, "set "):
+			script += line + "\n"
+		}
+	}
+	cred, err := ReadCredentials(CredentialsFile(opts.Dir))
+	must(t, err)
+	dir := t.TempDir()
+	askpass := filepath.Join(dir, "askpass")
+	must(t, os.WriteFile(askpass, []byte("#!/bin/sh\necho \"$GATEWAY_PASSWORD\"\n"), 0o700))
+	cmd := exec.CommandContext(t.Context(), "ssh", "-F", "none", "-p", port, "-o", "UserKnownHostsFile="+filepath.Join(dir, "known_hosts"),
+		"-o", "StrictHostKeyChecking=accept-new", "-o", "PreferredAuthentications=password", "admin@127.0.0.1")
+	cmd.Env = append(os.Environ(), "SSH_ASKPASS="+askpass, "SSH_ASKPASS_REQUIRE=force", "GATEWAY_PASSWORD="+cred["gateway-admin"])
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "committed successfully") {
+		t.Fatalf("%s%v\n%s", script, err, out)
+	}
+}
+
+// figure waits for a line of the gateway's figures.
+func (r *running) figure(t *testing.T, want string) {
+	t.Helper()
+	_, rest, _ := strings.Cut(r.out.String(), "figures on ")
+	address, _, _ := strings.Cut(rest, "\n")
+	var last string
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		out, err := exec.CommandContext(t.Context(), "curl", "-sS", "--noproxy", "*", address).CombinedOutput()
+		if last = string(out); err == nil && strings.Contains(last, want) {
+			return
+		}
+	}
+	t.Errorf("%s is not among the figures:\n%s", want, last)
 }
 
 func sh(t *testing.T, line string) {

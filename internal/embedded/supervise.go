@@ -96,7 +96,9 @@ func (p *program) start(ctx context.Context, ready func(string)) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p.pid.Store(int64(cmd.Process.Pid))
+	if before := p.pid.Swap(int64(cmd.Process.Pid)); before != 0 {
+		p.logger.Info("process started again", "process", p.name, "pid", cmd.Process.Pid)
+	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if line := lines.Text(); strings.HasPrefix(line, "listening ") {
