@@ -31,13 +31,13 @@ func (p *parts) linkEvent(e hsmlink.Event) {
 	})
 }
 
-// expected tells the link which private keys the running configuration's
-// certificates need on the HSM. It is a mgmt.Follower.
+// expected tells the link what the gateway is called, and which private keys the
+// running configuration's certificates need on the HSM. It is a mgmt.Follower.
 type expected struct{ link *hsmlink.Manager }
 
 // Prepare collects them.
 func (e expected) Prepare(s *config.Snapshot) (mgmt.Prepared, error) {
-	next := &nextExpected{link: e.link}
+	next := &nextExpected{link: e.link, hostname: s.Hostname}
 	for i := range s.Certificates {
 		if c := &s.Certificates[i]; c.OnHSM {
 			next.list = append(next.list, hsmlink.Expected{Certificate: c.Name, PublicKey: c.Leaf().PublicKey})
@@ -56,9 +56,14 @@ func (e expected) Begin(s *config.Snapshot) error {
 }
 
 type nextExpected struct {
-	link *hsmlink.Manager
-	list []hsmlink.Expected
+	link     *hsmlink.Manager
+	hostname string
+	list     []hsmlink.Expected
 }
 
-func (n *nextExpected) Apply()   { n.link.Expect(n.list) }
+func (n *nextExpected) Apply() {
+	n.link.SetHostname(n.hostname)
+	n.link.Expect(n.list)
+}
+
 func (n *nextExpected) Discard() {}

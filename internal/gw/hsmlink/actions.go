@@ -96,7 +96,7 @@ func (m *Manager) export(ctx context.Context, l *Link, mod *module) (Exported, e
 func (m *Manager) RenewClientCertificate() (ClientCertificate, error) {
 	m.acting.Lock()
 	defer m.acting.Unlock()
-	if err := m.store.renew(m.o.Hostname); err != nil {
+	if err := m.store.renew(m.name()); err != nil {
 		return ClientCertificate{}, err
 	}
 	ids, err := m.store.identities()

@@ -79,7 +79,7 @@ func (m *Manager) Authenticate(ctx context.Context, server string, r Authenticat
 		r.User = "admin"
 	}
 	if r.ClientName == "" {
-		r.ClientName = m.o.Hostname
+		r.ClientName = m.name()
 	}
 	if r.Fingerprint == "" {
 		r.Fingerprint = m.store.get(server).HostKey

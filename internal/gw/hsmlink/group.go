@@ -106,12 +106,14 @@ func (l *Link) assembleGroup(plans []plan, ready []int, patience bool) {
 		if slices.Contains(ready, i) {
 			p.connect = false // it is the group's
 		}
-		old, replaced := mod.connect(&p)
+		old, used := mod.connect(&p)
 		mod.mu.Lock()
 		mod.plan = plans[i]
 		mod.mu.Unlock()
-		if replaced && old != nil {
+		if old != nil && used {
 			gone = append(gone, old)
+		} else if old != nil {
+			end(nil, []*client.Client{old})
 		}
 	}
 	l.retire(before, gone)

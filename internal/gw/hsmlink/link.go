@@ -380,11 +380,15 @@ func (l *Link) assembleSingle(plans []plan, ready []int, patience bool) {
 	if l.hsm.HA != nil && len(ready) > 0 {
 		served = ready[0]
 	}
-	var gone []*client.Client
+	var gone, over []*client.Client
 	for i, mod := range l.modules {
-		old, replaced := mod.connect(&plans[i])
-		if replaced && old != nil {
+		old, used := mod.connect(&plans[i])
+		switch {
+		case old == nil:
+		case used && plans[i].logsIn():
 			gone = append(gone, old)
+		default: // of no use to anybody, or logged out: at once
+			over = append(over, old)
 		}
 	}
 	mod := l.modules[served]
@@ -408,19 +412,25 @@ func (l *Link) assembleSingle(plans []plan, ready []int, patience bool) {
 		}
 		l.traffic = key
 	}
+	if len(ready) == 0 {
+		end(group, nil)
+		group = nil
+	}
+	end(nil, over)
 	l.retire(group, gone)
 	l.lookForKeys()
 }
 
 // connect opens the connection of a plan, unless it stands already. It returns
-// the one before, and whether that was replaced.
-func (mod *module) connect(p *plan) (before *client.Client, replaced bool) {
+// the one that was replaced, and whether that was logged in; nil for none.
+func (mod *module) connect(p *plan) (before *client.Client, used bool) {
 	mod.mu.Lock()
 	defer mod.mu.Unlock()
 	if mod.plan.key == p.key && p.connect && mod.own != nil {
 		mod.plan = *p
 		return nil, false
 	}
+	used = mod.plan.logsIn()
 	mod.plan = *p
 	before, mod.own = mod.own, nil
 	if p.connect {
@@ -435,7 +445,7 @@ func (mod *module) connect(p *plan) (before *client.Client, replaced bool) {
 		mod.own = c
 	}
 	mod.keys = foundKeys{}
-	return before, true
+	return before, used
 }
 
 // kept is an HSM that is closed by its module, not by who uses it.
@@ -471,13 +481,18 @@ func (l *Link) retire(group *ha.Group, clients []*client.Client) {
 		case <-time.After(grace):
 		case <-l.ctx.Done():
 		}
-		if group != nil {
-			_ = group.Close() // never fails
-		}
-		for _, c := range clients {
-			_ = c.Close() // never fails
-		}
+		end(group, clients)
 	})
+}
+
+// end closes connections; none is nil.
+func end(group *ha.Group, clients []*client.Client) {
+	if group != nil {
+		_ = group.Close() // never fails
+	}
+	for _, c := range clients {
+		_ = c.Close() // never fails
+	}
 }
 
 // noteSource keeps which addresses connections leave from, and tells when they

@@ -22,7 +22,7 @@ type Options struct {
 	Dir      string        // of the files; made where it is missing
 	Device   *vault.Device // seals what is secret in them
 	Version  string        // of this program
-	Hostname string        // the common name of the gateway's certificate; "" is moongate
+	Hostname string        // see SetHostname; "" is moongate
 	Logger   *slog.Logger
 	// Registerer receives the figures, all of them moongate_hsm_...; nil is
 	// none.
@@ -54,6 +54,7 @@ type Manager struct {
 	active   *Link      // what the gateway uses; guarded by mu
 	links    []*Link    // those that are open; guarded by mu
 	expected []Expected // guarded by mu
+	hostname string     // guarded by mu
 	closed   bool       // guarded by mu
 	figures  *figures
 }
@@ -73,7 +74,7 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{o: o, store: s}
+	m := &Manager{o: o, store: s, hostname: o.Hostname}
 	m.figures = &figures{manager: m}
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(m.figures); err != nil {
@@ -91,7 +92,7 @@ func (m *Manager) Open(h *config.HSM) (keys.Link, error) {
 		return keys.None{}, nil
 	}
 	if h.Provider == config.NetworkHSM {
-		if err := m.store.makeIdentity(m.o.Hostname); err != nil {
+		if err := m.store.makeIdentity(m.name()); err != nil {
 			m.o.Logger.Error("the gateway's certificate for HSMs", "err", err)
 		}
 	}
@@ -122,6 +123,28 @@ func (m *Manager) Close() error {
 	}
 	m.store.wipe()
 	return errors.Join(errs...)
+}
+
+// SetHostname says what the gateway is called: the common name of certificates
+// that are made from then on, and the name by which HSMs register it unless
+// another is given. Both have at most 64 bytes: of a longer name, the first part.
+func (m *Manager) SetHostname(name string) {
+	if first, _, _ := strings.Cut(name, "."); len(name) > maxCommonName {
+		name = first // of 63 at most
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hostname = name
+}
+
+// maxCommonName bounds a certificate's common name (RFC 5280, appendix A) and a
+// client's name on an HSM, in bytes.
+const maxCommonName = 64
+
+func (m *Manager) name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hostname
 }
 
 // Expect says which private keys certificates need, for the stage keys of each
