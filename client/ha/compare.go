@@ -125,6 +125,7 @@ func alike(holdings []*holding) bool {
 func (g *Group) compare(ctx context.Context) (agree, again bool) {
 	known := g.pendingNow()
 	holdings := g.digests(ctx, g.there())
+	g.healRecords(ctx, holdings)
 	holdings = g.ofOneDomain(holdings)
 	switch {
 	case len(holdings) == 0:

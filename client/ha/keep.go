@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"moongate/client"
@@ -43,18 +44,35 @@ func (g *Group) keep(ctx context.Context) {
 // keeping is what the keeper remembers from one round to the next.
 type keeping struct {
 	g *Group
+
+	mu      sync.Mutex
+	running bool // a synchronization; guarded by mu
 	// After a synchronization that failed the next one waits, each time longer,
 	// so that a member that refuses for long is not asked all the time.
-	pause time.Duration
-	next  time.Time
+	pause time.Duration // guarded by mu
+	next  time.Time     // guarded by mu
 }
 
 // maxPause bounds keeping.pause, in probes.
 const maxPause = 60
 
-// failed notes whether a synchronization did all that there was to do.
-func (k *keeping) failed(yes bool) {
-	if !yes {
+// begin reports whether a synchronization is due, and notes that it runs.
+func (k *keeping) begin() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.running || time.Now().Before(k.next) {
+		return false
+	}
+	k.running = true
+	return true
+}
+
+// end notes whether a synchronization did all that there was to do.
+func (k *keeping) end(all bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.running = false
+	if all {
 		k.pause, k.next = 0, time.Time{}
 		return
 	}
@@ -66,13 +84,23 @@ func (k *keeping) failed(yes bool) {
 // soon.
 func (k *keeping) round(ctx context.Context) bool {
 	g := k.g
-	ctx, cancel := context.WithTimeout(ctx, 4*g.limit)
+	within, cancel := context.WithTimeout(ctx, 4*g.limit)
 	defer cancel()
-	g.healRecords(ctx)
-	agree, again := g.compare(ctx)
-	if agree || again || g.role != officer || time.Now().Before(k.next) {
+	agree, again := g.compare(within)
+	if agree || again || g.role != officer || !k.begin() {
 		return again
 	}
+	// By itself: it may take long, and members that return meanwhile are to be
+	// compared.
+	g.work.Go(func() {
+		k.end(g.bringUp(ctx))
+		g.wakeKeeper()
+	})
+	return false
+}
+
+// bringUp synchronizes in the background. It reports whether all was done.
+func (g *Group) bringUp(ctx context.Context) bool {
 	// Several clients of a group see the same at once; the first one that acts
 	// spares the others the work.
 	if !rest(ctx, rand.N(g.config.Probe/4)) {
@@ -83,10 +111,8 @@ func (k *keeping) round(ctx context.Context) bool {
 	}
 	defer g.syncing.Unlock()
 	report, err := g.together(ctx, nil)
-	k.failed(err != nil || len(report.Refusals) > 0)
 	switch {
 	case ctx.Err() != nil:
-		return false
 	case err != nil:
 		g.log.Warn("HA members could not be synchronized", "group", g.config.Label, "error", err)
 	case len(report.Refusals) > 0:
@@ -95,28 +121,36 @@ func (k *keeping) round(ctx context.Context) bool {
 	case report.changes() > 0:
 		g.log.Info("HA members synchronized", "group", g.config.Label, "report", report.String())
 	}
-	_, again = g.compare(ctx)
-	return again
+	return err == nil && len(report.Refusals) == 0
 }
 
 // healRecords brings the group's record to members that have an older one, with
-// the peers that it asks for, and takes over a newer one.
-func (g *Group) healRecords(ctx context.Context) {
-	for _, h := range g.there() {
+// the peers that it asks for, and takes over a newer one. Which have another is
+// seen by their digests, or was when they were connected.
+func (g *Group) healRecords(ctx context.Context, holdings []*holding) {
+	var all sync.WaitGroup
+	for _, h := range holdings {
+		h.m.mu.Lock()
+		outdated := h.m.outdated
+		h.m.mu.Unlock()
 		c := h.m.client.Load()
-		if c == nil {
+		if c == nil || !outdated && h.digest.Epoch == g.Record().Epoch {
 			continue
 		}
-		within, cancel := h.m.while(ctx)
-		record, err := c.Group(within)
-		if err == nil {
+		all.Go(func() {
+			within, cancel := h.m.within(ctx, g.limit)
+			defer cancel()
+			record, err := c.Group(within)
+			if err != nil {
+				return
+			}
 			g.adopt(record)
 			if g.role == officer {
 				g.heal(within, h.m, c, record)
 			}
-		}
-		cancel()
+		})
 	}
+	all.Wait()
 }
 
 // heal brings one member the record.
@@ -147,6 +181,9 @@ func (g *Group) heal(ctx context.Context, m *member, c *client.Client, has objec
 		g.log.Warn("an HA member could not be given the group's record", "group", ours.Label, "member", m.name, "epoch", ours.Epoch, "error", err)
 		return
 	}
+	m.mu.Lock()
+	m.outdated = false
+	m.mu.Unlock()
 	g.log.Info("an HA member got the group's record", "group", ours.Label, "member", m.name, "epoch", ours.Epoch)
 }
 

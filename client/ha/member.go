@@ -57,6 +57,7 @@ type member struct {
 	known    bool               // replica is of this connection, and of this group; guarded by mu
 	compared bool               // the contents, on this connection; guarded by mu
 	arrived  time.Time          // when replica was told; guarded by mu
+	outdated bool               // its record is older than ours; guarded by mu
 	mute     bool               // it does not say what it holds; guarded by mu
 	stale    map[ID]struct{}    // where it was found to differ from the others; guarded by mu
 	pending  map[ID]struct{}    // changes through this Group that it missed; guarded by mu

@@ -108,7 +108,6 @@ func (g *Group) Synchronize(ctx context.Context, progress func(Progress)) (Repor
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
 	g.calm(ctx)
-	g.healRecords(ctx)
 	if len(g.there()) == 0 {
 		return Report{}, g.standing(nil)
 	}
@@ -147,8 +146,9 @@ const rounds = 4
 func (g *Group) together(ctx context.Context, progress func(Progress)) (Report, error) {
 	s := &synchronization{g: g, ctx: ctx, progress: progress, members: map[*member]*MemberReport{}}
 	began := time.Now()
-	holdings := g.ofOneDomain(g.digests(ctx, g.there()))
-	if len(holdings) == 0 {
+	holdings := g.digests(ctx, g.there())
+	g.healRecords(ctx, holdings)
+	if holdings = g.ofOneDomain(holdings); len(holdings) == 0 {
 		return Report{}, g.standing(ctx.Err())
 	}
 	for _, h := range holdings {

@@ -199,8 +199,10 @@ func (m *member) admit(ctx context.Context, c *client.Client, status client.Stat
 		m.set(verdict.state, verdict.reason, verdict.fix)
 		return false
 	}
+	outdated := m.g.Record().Supersedes(record)
 	m.mu.Lock()
 	m.replica, m.known, m.arrived = self, true, time.Now()
+	m.outdated = outdated
 	m.software.Store(&status.Software)
 	m.status.Serial, m.status.HSM, m.status.Software = self.Serial, self.HSM, status.Software
 	m.status.Behind, m.status.Equal, m.status.Retries = -1, false, 0

@@ -1,0 +1,83 @@
+package ha
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"moongate/client"
+	"moongate/internal/hsm/object"
+)
+
+// TestTwoAdministrators: of two clients that change the group's record one after
+// the other, the second before it has learned of the first, one is refused, and
+// nobody's change is lost; when it has learned it succeeds.
+func TestTwoAdministrators(t *testing.T) {
+	t.Parallel()
+	// The order in which two records with one epoch count is chance: both.
+	for _, first := range []int{2, 3} {
+		t.Run(fmt.Sprint(first), func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, 4)
+			ctx := t.Context()
+			two := c.config(client.RoleCryptoOfficer)
+			two.Members = two.Members[:2]
+			g := c.create(two)
+			// One that does not look by itself for as long as this takes.
+			slow := two
+			slow.Probe, slow.Registerer = time.Minute, nil
+			other := c.open(slow)
+			must(t, other.ReadyAll(ctx))
+			second := 5 - first
+			must(t, g.Add(ctx, c.member(first, client.RoleCryptoOfficer), nil))
+			err := other.Add(ctx, c.member(second, client.RoleCryptoOfficer), nil)
+			if err == nil || !strings.Contains(err.Error(), "changed meanwhile") {
+				t.Errorf("adding to a record that is not the one that counts: %v", err)
+			}
+			record, err := c.direct(0).Group(ctx)
+			must(t, err)
+			if memberNames(record) != "hsma, hsmb, "+c.hsms[first].name {
+				t.Errorf("the record names %s", memberNames(record))
+			}
+			must(t, other.Add(ctx, c.member(second, client.RoleCryptoOfficer), nil))
+			if r := other.Record(); r.Epoch != 3 || len(r.Members) != 4 {
+				t.Errorf("record: %+v", r)
+			}
+		})
+	}
+}
+
+// TestTwoCreate: two administrators make the same group at once, with the members
+// in another order; one of them at least succeeds, and who was refused does when
+// it is tried again.
+func TestTwoCreate(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	a, b := c.config(client.RoleCryptoOfficer), c.config(client.RoleCryptoOfficer)
+	b.Members[0], b.Members[2] = b.Members[2], b.Members[0]
+	var made [2]*Group
+	var errs [2]error
+	var both sync.WaitGroup
+	for i, config := range []Config{a, b} {
+		both.Go(func() { made[i], errs[i] = Create(t.Context(), config, nil) })
+	}
+	both.Wait()
+	t.Log(errs)
+	if errs[0] != nil && errs[1] != nil {
+		t.Errorf("nobody succeeded: %v", errs)
+	}
+	for _, g := range made {
+		if g != nil {
+			must(t, g.Close())
+		}
+	}
+	g := c.create(a)
+	for i := range c.hsms {
+		if r, err := c.direct(i).Group(t.Context()); err != nil || r.ID != g.Record().ID {
+			t.Errorf("%s has %+v, %v", c.hsms[i].name, r, err)
+		}
+	}
+	_ = object.Group{}
+}
