@@ -53,8 +53,12 @@ func Line(store, partition object.ID) object.ReplicaID {
 	return object.ReplicaID(sum[:])
 }
 
-// Changed is the history after one more change, by me.
+// Changed is the history after one more change, by me. The error, ErrBusy, is of
+// one in which no more changes can be counted: no decoder would take it.
 func (h History) Changed(me object.ReplicaID) (History, error) {
+	if h.Stamp.Count >= maxCount || changes(h.Vector, me) >= maxCount {
+		return History{}, errCount
+	}
 	v := slices.Clone(h.Vector)
 	if i, there := search(v, me); there {
 		v[i].Changes++
@@ -67,6 +71,9 @@ func (h History) Changed(me object.ReplicaID) (History, error) {
 }
 
 var errVector = object.Errorf(object.ErrBusy, "the object was changed by %d partitions, and no more are remembered; make another object of it, and destroy this one", object.MaxVector)
+
+// errCount is met where another partition said so: nobody counts that far.
+var errCount = object.Errorf(object.ErrBusy, "the object is said to have been changed %d times, and no more are counted; make another object of it, and destroy this one", uint64(maxCount))
 
 func search(v object.Vector, r object.ReplicaID) (int, bool) {
 	return slices.BinarySearchFunc(v, r, func(c object.Count, r object.ReplicaID) int { return bytes.Compare(c.Replica[:], r[:]) })
