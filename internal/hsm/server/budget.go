@@ -22,13 +22,13 @@ func newBudget(limit int) *budget {
 	return b
 }
 
-// reserve waits until there is room for one more request, or until ended says
-// that nobody waits for it any more. A client that uses nothing may have a
-// request of any size.
-func (b *budget) reserve(cost int, ended func() bool) bool {
+// reserve waits until there is room for one more request, or until exempt says
+// that it needs none, or ended that nobody waits for it any more. A client that
+// uses nothing may have a request of any size.
+func (b *budget) reserve(cost int, exempt, ended func() bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.used > 0 && b.used+cost > b.limit {
+	for b.used > 0 && b.used+cost > b.limit && !exempt() {
 		if ended() {
 			return false
 		}
@@ -80,25 +80,25 @@ func (c *conn) admitFrame(header []byte, size int) error {
 // reports whether the connection goes on.
 func (c *conn) reserve(op wire.Op, cost int) bool {
 	c.mu.Lock()
-	for c.inFlight > 0 && !c.ended &&
-		(c.inFlight >= c.server.options.MaxInFlight || c.buffered+cost > c.server.options.MaxBuffered) {
+	for c.inFlight.Load() > 0 && !c.ended &&
+		(int(c.inFlight.Load()) >= c.server.options.MaxInFlight || c.buffered+cost > c.server.options.MaxBuffered) {
 		c.room.Wait()
 	}
-	// A Ping has an answer however much the client's other connections hold.
-	free := cost <= wire.SmallCharge && (c.inFlight == 0 || op == wire.OpPing)
 	ended := c.ended
 	c.mu.Unlock()
 	if ended {
 		return false
 	}
-	if free {
-		c.tenant.budget.take(cost)
-	} else if !c.tenant.budget.reserve(cost, func() bool { return c.ctx.Err() != nil }) {
+	// A Ping has an answer however much the client's other connections hold. The
+	// last answer may be with the client before the writer has counted it: who
+	// waits looks again then.
+	small := func() bool { return cost <= wire.SmallCharge && (op == wire.OpPing || c.inFlight.Load() == 0) }
+	if !c.tenant.budget.reserve(cost, small, func() bool { return c.ctx.Err() != nil }) {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.inFlight++
+	c.inFlight.Add(1)
 	c.buffered += cost
 	return true
 }

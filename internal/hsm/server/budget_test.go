@@ -15,11 +15,11 @@ func TestBudget(t *testing.T) {
 	t.Parallel()
 	never := func() bool { return false }
 	b := newBudget(100)
-	if !b.reserve(200, never) {
+	if !b.reserve(200, never, never) {
 		t.Error("an idle client was refused a large request")
 	}
 	admitted := make(chan bool, 1)
-	go func() { admitted <- b.reserve(1, never) }()
+	go func() { admitted <- b.reserve(1, never, never) }()
 	select {
 	case <-admitted:
 		t.Error("a client over its budget was given more")
@@ -32,7 +32,7 @@ func TestBudget(t *testing.T) {
 	}
 	// Whoever waits for nothing any more is let go.
 	var ended atomic.Bool
-	go func() { admitted <- b.reserve(60, ended.Load) }()
+	go func() { admitted <- b.reserve(60, never, ended.Load) }()
 	ended.Store(true)
 	b.wake()
 	if wait(t, admitted, "the end of waiting") || b.used != 51 {

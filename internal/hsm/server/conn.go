@@ -48,9 +48,12 @@ type conn struct {
 
 	wake chan struct{} // tells the writer that out is not empty
 
+	// inFlight is how many requests were read whose answers are not written; it
+	// changes with mu held.
+	inFlight atomic.Int64
+
 	mu       sync.Mutex
 	room     sync.Cond // signalled when inFlight or buffered fall, and at the end; uses mu
-	inFlight int       // requests read whose answers are not written; guarded by mu
 	buffered int       // bytes that they may need; guarded by mu
 	out      *buffer   // answers for the writer, nil while there are none; guarded by mu
 	outCount int       // answers in out; guarded by mu
@@ -364,7 +367,7 @@ func (c *conn) write() {
 				return
 			}
 			c.mu.Lock()
-			c.inFlight -= count
+			c.inFlight.Add(int64(-count))
 			c.buffered -= cost
 			c.room.Signal()
 			c.mu.Unlock()
