@@ -30,6 +30,15 @@ func TestBudget(t *testing.T) {
 	if !wait(t, admitted, "room") || b.used != 51 {
 		t.Errorf("%d bytes are used, want 51", b.used)
 	}
+	// Who needs no room any more is seen when others give theirs back.
+	var exempt atomic.Bool
+	go func() { admitted <- b.reserve(60, exempt.Load, never) }()
+	exempt.Store(true)
+	b.release(1)
+	if !wait(t, admitted, "an exemption") || b.used != 110 {
+		t.Errorf("%d bytes are used, want 110", b.used)
+	}
+	b.release(59)
 	// Whoever waits for nothing any more is let go.
 	var ended atomic.Bool
 	go func() { admitted <- b.reserve(60, never, ended.Load) }()
