@@ -157,10 +157,15 @@ func providerDialog(v *visit, d hsmData, f *Form) (templ.Component, error) {
 		}
 		module := d.Settings.at("provider", providerModule)
 		f.values.Set("module", module.text("module"))
-		f.values.Set("token", module.text("token"))
+		f.values.Set("token-label", module.text("token"))
+		f.values.Set("user-type", module.text("user-type"))
 	}
 	return providerForm(d, f, serverRows(f)), nil
 }
+
+// tokenUsers are as whom the gateway logs in to a token. The form's field of the
+// token is token-label: a form's token is the session's.
+var tokenUsers = []Choice{{"", "User"}, {"crypto-user", "Crypto User"}}
 
 func row(name string, i int) string { return name + "-" + strconv.Itoa(i) }
 
@@ -265,7 +270,7 @@ func (v *visit) providerElement(f *Form, n int) *config.Node {
 		add(element("provider", network))
 	case providerModule:
 		f.Needed("module")
-		add(element("provider", element("pkcs11", leaf("module", f.Text("module")), leaf("token", f.Text("token")))))
+		add(element("provider", element("pkcs11", leaf("module", f.Text("module")), leaf("token", f.Needed("token-label")), leaf("user-type", f.Text("user-type")))))
 	default:
 		add(element("provider", element("none")))
 	}
@@ -278,7 +283,7 @@ func (v *visit) providerElement(f *Form, n int) *config.Node {
 // providerErrors says which field a path of the configuration is.
 func providerErrors(f *Form, n int) map[string]string {
 	fields := map[string]string{
-		"/auto-recovery-retry": "auto-recovery-retry", "/ha-group-name": "ha-group-name", "/ha": "ha", "/pkcs11/module": "module", "/pkcs11/token": "token",
+		"/auto-recovery-retry": "auto-recovery-retry", "/ha-group-name": "ha-group-name", "/ha": "ha", "/pkcs11/module": "module", "/pkcs11/token": "token-label", "/pkcs11/user-type": "user-type",
 		"/hsm-server": "servers", "/client-version": "client-version",
 	}
 	for i := range n {
