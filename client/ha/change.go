@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"moongate/client"
@@ -261,35 +262,34 @@ func (g *Group) Destroy(ctx context.Context, id ID) error {
 	if err != nil {
 		return err
 	}
-	_, _, refused := g.spread(ctx, from, []ID{id})
+	confirmed, _, refused := g.spread(ctx, from, []ID{id})
 	for _, r := range refused {
 		// It would not take the tombstone: told in its own words.
 		if m := g.member(r.Member); m != nil {
 			m.missed([]ID{id}, r.Err)
 		}
 	}
-	if pending := g.pendingOn(id); len(pending) > 0 {
+	if pending := g.unconfirmed(append(confirmed, from)); len(pending) > 0 {
 		return &PendingError{ID: id, Members: pending}
 	}
 	return nil
 }
 
-// pendingOn names the members of the record that have not confirmed a change.
-func (g *Group) pendingOn(id ID) []string {
+// unconfirmed names the members of the record that are not among those that have
+// confirmed a change.
+func (g *Group) unconfirmed(confirmed []*member) []string {
 	var names []string
 	for _, r := range g.Record().Members {
-		confirmed, name := false, r.Name
+		name, done := r.Name, false
 		for _, m := range g.all() {
-			self, _ := m.self()
-			if self.HSM != r.HSM || self.Serial != r.Serial {
-				continue
-			}
 			m.mu.Lock()
-			_, pending := m.pending[id]
-			confirmed, name = !pending && m.known, m.name
+			is := m.replica.HSM == r.HSM && m.replica.Serial == r.Serial
 			m.mu.Unlock()
+			if is {
+				name, done = m.name, slices.Contains(confirmed, m)
+			}
 		}
-		if !confirmed {
+		if !done {
 			names = append(names, name)
 		}
 	}

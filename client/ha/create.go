@@ -1,7 +1,9 @@
 package ha
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -113,15 +115,34 @@ func found(ctx context.Context, config Config, candidates []candidate) (object.G
 			}
 		}
 	}
-	for _, c := range candidates {
+	return record, writeFirst(ctx, candidates, record)
+}
+
+// writeFirst writes a group's record where there is none. It begins with the
+// same member whatever the order of the configuration, so that of two who make a
+// group of the same partitions at once one is refused before it wrote anything.
+// What was written of one that cannot be made is taken back.
+func writeFirst(ctx context.Context, candidates []candidate, record object.Group) error {
+	ordered := slices.SortedFunc(slices.Values(candidates), func(a, b candidate) int { return bytes.Compare(a.self.HSM[:], b.self.HSM[:]) })
+	var written []candidate
+	for _, c := range ordered {
 		if c.record.Epoch > 0 {
 			continue // an older one is brought up by the keeper
 		}
-		if err := c.client.SetGroup(ctx, 0, record); err != nil {
-			return object.Group{}, fmt.Errorf("writing the group's record: %w", MemberError{c.member.name, err})
+		err := c.client.SetGroup(ctx, 0, record)
+		if err == nil {
+			written = append(written, c)
+			continue
 		}
+		if refusal, answered := errors.AsType[*client.HSMError](err); answered && refusal.Code == client.ErrExists {
+			for _, w := range written {
+				err = errors.Join(err, w.client.SetGroup(ctx, record.Epoch, object.Group{}))
+			}
+			return fmt.Errorf("somebody made it a group's at the same time, try again: %w", MemberError{c.member.name, err})
+		}
+		return fmt.Errorf("writing the group's record: %w", MemberError{c.member.name, err})
 	}
-	return record, nil
+	return nil
 }
 
 // firstRecord is the record of epoch 1, a new one or that of a Create which did

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"moongate/client"
 	"moongate/internal/hsm/object"
@@ -31,6 +32,58 @@ func (g *Group) present(ctx context.Context, of object.Group) ([]candidate, erro
 	return list, nil
 }
 
+// complete refuses where a member of a record is not among those that are there,
+// and says why each is not.
+func (g *Group) complete(at []candidate, record object.Group) error {
+	var e missingError
+	for _, r := range record.Members {
+		if slices.ContainsFunc(at, func(c candidate) bool { return c.self.HSM == r.HSM && c.self.Serial == r.Serial }) {
+			continue
+		}
+		away := MemberError{r.Name, errors.New("this client's configuration does not name it")}
+		for _, m := range g.all() {
+			m.mu.Lock()
+			is := m.replica.HSM == r.HSM && m.replica.Serial == r.Serial || m.replica.Serial == "" && m.name == r.Name
+			m.mu.Unlock()
+			if is {
+				away = MemberError{m.name, m.away()}
+			}
+		}
+		e.Members = append(e.Members, away)
+	}
+	if len(e.Members) == 0 {
+		return nil
+	}
+	return &e
+}
+
+// missingError is of what all members are needed for.
+type missingError struct{ CallError }
+
+func (e *missingError) Error() string {
+	var texts []string
+	for _, m := range e.Members {
+		texts = append(texts, m.Error())
+	}
+	return "all members must be there: " + strings.Join(texts, "; ")
+}
+
+// unchanged refuses to go on from a record where a member has one that counts
+// more: somebody has changed the group, and this client has not looked since.
+func (g *Group) unchanged(at []candidate, epoch uint64) error {
+	for _, c := range at {
+		if ours := g.Record(); c.record.ID == ours.ID && (c.record.Epoch > epoch || c.record.Supersedes(ours)) {
+			g.adopt(c.record)
+			return changedMeanwhile(fmt.Errorf("its record has epoch %d, and ours had %d", c.record.Epoch, epoch), c)
+		}
+	}
+	return nil
+}
+
+func changedMeanwhile(err error, at candidate) error {
+	return fmt.Errorf("the group was changed meanwhile, look at it and try again: %w", MemberError{at.member.name, err})
+}
+
 // rewrite puts a new record in the place of ours, at every member that can be
 // reached; the others get it when they return. Of two administrators that
 // change a group at once one is refused.
@@ -38,12 +91,15 @@ func (g *Group) rewrite(ctx context.Context, at []candidate, next object.Group) 
 	if err := next.Check(); err != nil {
 		return err
 	}
+	if err := g.unchanged(at, next.Epoch-1); err != nil {
+		return err
+	}
 	written := 0
 	for _, c := range at {
 		err := c.client.SetGroup(ctx, c.record.Epoch, next)
 		if client.CodeOf(err) == client.ErrExists && written == 0 {
 			g.wakeKeeper()
-			return fmt.Errorf("the group was changed meanwhile, look at it and try again: %w", MemberError{c.member.name, err})
+			return changedMeanwhile(err, c)
 		}
 		if err != nil && written == 0 {
 			return fmt.Errorf("writing the group's record: %w", MemberError{c.member.name, err})
@@ -108,8 +164,8 @@ func (g *Group) enter(ctx context.Context, record object.Group, m Member, progre
 	if err != nil {
 		return err
 	}
-	if len(at) < len(record.Members) {
-		return fmt.Errorf("adding %q: %w", m.Name, g.standing(nil))
+	if err := g.complete(at, record); err != nil {
+		return fmt.Errorf("adding %q: %w", m.Name, err)
 	}
 	fresh, err := dialOne(ctx, m)
 	if err != nil {
@@ -271,8 +327,11 @@ func (g *Group) Dissolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(at) < len(g.Record().Members) {
-		return fmt.Errorf("dissolving the group: %w", g.standing(nil))
+	if err := g.complete(at, g.Record()); err != nil {
+		return fmt.Errorf("dissolving the group: %w", err)
+	}
+	if err := g.unchanged(at, g.Record().Epoch); err != nil {
+		return err
 	}
 	var failures []error
 	for _, c := range at {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"moongate/client"
-	"moongate/internal/hsm/object"
 )
 
 // TestTwoAdministrators: of two clients that change the group's record one after
@@ -41,8 +40,14 @@ func TestTwoAdministrators(t *testing.T) {
 			if memberNames(record) != "hsma, hsmb, "+c.hsms[first].name {
 				t.Errorf("the record names %s", memberNames(record))
 			}
-			must(t, other.Add(ctx, c.member(second, client.RoleCryptoOfficer), nil))
-			if r := other.Record(); r.Epoch != 3 || len(r.Members) != 4 {
+			// It has the record now, and cannot add to a group of which it knows
+			// but a part.
+			err = other.Add(ctx, c.member(second, client.RoleCryptoOfficer), nil)
+			if name := c.hsms[first].name; err == nil || !strings.Contains(err.Error(), "must be there: "+name+": this client's configuration does not name it") {
+				t.Errorf("adding to a group of which one is not configured: %v", err)
+			}
+			must(t, g.Add(ctx, c.member(second, client.RoleCryptoOfficer), nil))
+			if r := g.Record(); r.Epoch != 3 || len(r.Members) != 4 {
 				t.Errorf("record: %+v", r)
 			}
 		})
@@ -64,7 +69,6 @@ func TestTwoCreate(t *testing.T) {
 		both.Go(func() { made[i], errs[i] = Create(t.Context(), config, nil) })
 	}
 	both.Wait()
-	t.Log(errs)
 	if errs[0] != nil && errs[1] != nil {
 		t.Errorf("nobody succeeded: %v", errs)
 	}
@@ -79,5 +83,4 @@ func TestTwoCreate(t *testing.T) {
 			t.Errorf("%s has %+v, %v", c.hsms[i].name, r, err)
 		}
 	}
-	_ = object.Group{}
 }
