@@ -128,7 +128,7 @@ func (b *Browser) PageFor(t TB, width, height int) *Page {
 	t.Helper()
 	ctx, end := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(end)
-	p := &Page{t: t, browser: b, ctx: ctx, width: width}
+	p := &Page{t: t, browser: b, ctx: ctx, width: width, height: height}
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(int64(width), int64(height))); err != nil {
 		t.Fatalf("opening a page: %v", err)
 	}

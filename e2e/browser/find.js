@@ -44,8 +44,9 @@
   const pressable = "a[href], button, summary, [role=button], [role=tab]";
   const api = {
     norm, shown, words,
+    // A count in brackets, Commit (3), is no part of a name.
     pressable: (label, within) => find(`what is to be pressed and says ${label}`, within,
-      (root) => all(root, pressable).filter((e) => words(e) === label && !e.disabled)),
+      (root) => all(root, pressable).filter((e) => words(e).replace(/ \(\d+\)$/, "") === label && !e.disabled)),
     control: (label, within) => find(`fields called ${label}`, within, (root) => {
       const list = all(root, "label").filter((l) => norm((l.querySelector(":scope > span") || l).innerText) === label && l.control);
       return list.map((l) => l.control).concat(all(root, "input[aria-label], select[aria-label], textarea[aria-label]").filter((e) => words(e) === label));
@@ -66,7 +67,11 @@
       const by = (control.getAttribute("aria-describedby") || "").split(" ").filter(Boolean).map((id) => document.getElementById(id));
       return by.filter((e) => e && e.getAttribute("role") === "alert" && shown(e)).map((e) => norm(e.innerText)).join(" ");
     },
-    text: (within) => norm((within ? only(places(within), `parts headed ${within}`) : document.body).innerText),
+    text: (within) => {
+      const list = within ? places(within) : [document.body];
+      if (!list.length) throw new Error(`nothing is headed ${within}`);
+      return norm(list.map((e) => e.innerText).join(" "));
+    },
   };
   Object.defineProperty(globalThis, "seen", { value: api, configurable: true });
 })();

@@ -40,7 +40,13 @@ func (p *Page) Shot(name string) {
 	if p.browser.shots == "" {
 		return
 	}
-	png, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
+	// A dialog is as high as the window at most, and a page that is caught beyond
+	// the window is not behind it: the window becomes as high as both.
+	var height int64
+	p.eval(`Math.ceil(Math.max(document.documentElement.scrollHeight, ...[...document.querySelectorAll("[role=dialog]")].map((d) => d.getBoundingClientRect().height + 110)))`, &height)
+	p.do("taking a picture", chromedp.EmulateViewport(int64(p.width), max(height, int64(p.height))))
+	png, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+	p.do("taking a picture", chromedp.EmulateViewport(int64(p.width), int64(p.height)))
 	if err != nil {
 		p.t.Fatalf("taking a picture: %v", err)
 	}

@@ -25,6 +25,7 @@ type Page struct {
 	browser *Browser
 	ctx     context.Context
 	width   int
+	height  int
 	within  string // heading of the part that steps are in; "" for the page
 	network *traffic
 }
@@ -159,13 +160,29 @@ func (p *Page) reach(what, script string) point {
 // it leads to.
 func (p *Page) Press(label string) {
 	p.t.Helper()
-	what := fmt.Sprintf("pressing %q", label)
-	at := p.reach(what, `seen.pressable(`+quoted(label, p.within)+`)`)
-	if !at.Loads {
+	p.press(fmt.Sprintf("pressing %q", label), `seen.pressable(`+quoted(label, p.within)+`)`)
+}
+
+// press presses an element, given as a script. Where it was moved away under the
+// mouse, by a part of the page that has just changed, it is pressed again, as a
+// person would.
+func (p *Page) press(what, script string) {
+	p.t.Helper()
+	for range 5 {
+		at := p.reach(what, script)
+		p.eval(`(() => { globalThis.left = globalThis.hit = false; `+script+`.addEventListener("click", () => { globalThis.hit = true }, {capture: true, once: true}); return true })()`, nil)
 		p.do(what, chromedp.MouseClickXY(at.X, at.Y))
+		var hit bool
+		p.until(what, func() error { return p.try(`globalThis.left !== false || globalThis.hit`, &hit) })
+		if !hit {
+			continue
+		}
+		if at.Loads {
+			p.arrive(what)
+		}
 		return
 	}
-	p.leave(what, func() { p.do(what, chromedp.MouseClickXY(at.X, at.Y)) })
+	p.t.Fatalf("%s: it moves away", what)
 }
 
 // leave waits for the next page after an act.
@@ -173,6 +190,12 @@ func (p *Page) leave(what string, act func()) {
 	p.t.Helper()
 	p.eval(`(globalThis.left = false)`, nil)
 	act()
+	p.arrive(what)
+}
+
+// arrive waits until another page is there than the one that has the mark.
+func (p *Page) arrive(what string) {
+	p.t.Helper()
 	p.until(what, func() error {
 		var state string
 		if err := p.try(`globalThis.left === false ? "the page stays" : document.readyState`, &state); err != nil {
@@ -200,13 +223,13 @@ func (p *Page) Menu(names ...string) {
 			return p.try(`(() => { const nav = [...document.querySelectorAll("nav")].find((n) => n.getAttribute("aria-label") === `+quoted(part)+`);
 				const list = nav ? [...nav.querySelectorAll("a, .heading")].filter((e) => seen.shown(e) && seen.words(e) === `+quoted(name)+`) : [];
 				if (list.length !== 1) throw new Error(list.length + " entries");
+				for (const e of document.querySelectorAll("[data-menu]")) delete e.dataset.menu;
 				list[0].dataset.menu = "here"; return list[0].tagName === "A" })()`, &link)
 		})
 		if !link {
 			continue
 		}
-		at := p.reach(what, `document.querySelector("[data-menu=here]")`)
-		p.leave(what, func() { p.do(what, chromedp.MouseClickXY(at.X, at.Y)) })
+		p.press(what, `document.querySelector("[data-menu=here]")`)
 	}
 }
 

@@ -305,11 +305,14 @@ func serverChoices(d hsmData) []Choice {
 	return list
 }
 
+// defaultHSMUser is the account of an HSM's administrator.
+const defaultHSMUser = "admin"
+
 // authenticateDialog is Setup Hardware Security Module: automatic, in two steps,
 // the host key before the password; or manual.
 func authenticateDialog(v *visit, d hsmData, f *Form) (templ.Component, error) {
 	if f == nil {
-		f = blank("server", v.r.URL.Query().Get("server"), "method", "automatic", "user", "admin")
+		f = blank("server", v.r.URL.Query().Get("server"), "method", "automatic", "user", defaultHSMUser)
 		if f.Text("server") == "" && d.HasServers {
 			f.values.Set("server", d.Status.Servers[0].Name)
 		}
@@ -321,6 +324,9 @@ func authenticate(v *visit) error {
 	f := v.form
 	again := func(status int) error { return v.showHSM(status, authenticateDialog, f) }
 	server := f.Text("server")
+	if f.Text("act") == "export" {
+		return v.redirect(hsmPage + "/client-certificate?server=" + url.QueryEscape(server))
+	}
 	if f.Text("method") == "manual" {
 		content, _, err := v.file("server-certificate")
 		if err != nil {
@@ -347,6 +353,9 @@ func authenticate(v *visit) error {
 		f.values.Set("algorithm", key.Algorithm)
 		f.values.Set("fingerprint", key.Fingerprint)
 		f.values.Set("known", "")
+		if f.Text("user") == "" { // it is asked for from now on
+			f.values.Set("user", defaultHSMUser)
+		}
 		switch {
 		case key.Known:
 			f.values.Set("known", "yes")
@@ -372,7 +381,11 @@ func authenticate(v *visit) error {
 		}
 	})
 	if err != nil {
-		f.Add(words(err))
+		if text := words(err); strings.Contains(text, "refused the password") {
+			f.Fail("password", "%s", text)
+		} else {
+			f.Add(text)
+		}
 		return again(http.StatusUnprocessableEntity)
 	}
 	return v.done(hsmPage, fmt.Sprintf("Authenticated with HSM server %s.\n%s", server, strings.Join(steps, "\n")))
@@ -415,10 +428,13 @@ func setupPartition(v *visit) error {
 	}
 	var said []string
 	for _, s := range list {
-		if s.Err != nil {
+		switch {
+		case s.Err != nil:
 			said = append(said, s.Server+": "+s.Err.Error())
-		} else {
-			said = append(said, fmt.Sprintf("%s: authenticated to partition %s, serial number %s.", s.Server, s.Partition.Label, s.Partition.Serial))
+		case s.Partition.Label == "": // what was done with the group
+			said = append(said, s.Server+": "+s.Note)
+		default:
+			said = append(said, strings.TrimSpace(fmt.Sprintf("%s: authenticated to partition %s, serial number %s. %s", s.Server, s.Partition.Label, s.Partition.Serial, s.Note)))
 		}
 	}
 	return v.done(hsmPage, strings.Join(said, "\n"))
