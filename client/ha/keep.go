@@ -163,7 +163,8 @@ func (g *Group) heal(ctx context.Context, m *member, c *client.Client, has objec
 	if !known {
 		return
 	}
-	err := c.SetGroup(ctx, has.Epoch, ours)
+	// The peers first: a member with the new record is not looked at again.
+	var err error
 	for _, r := range ours.Members {
 		if err == nil && r.HSM != self.HSM && !lists(self, object.Replica{PartitionInfo: object.PartitionInfo{Serial: r.Serial}, HSM: r.HSM}) {
 			err = c.SetPeer(ctx, r.HSM, r.Serial, true)
@@ -176,6 +177,9 @@ func (g *Group) heal(ctx context.Context, m *member, c *client.Client, has objec
 				err = nil
 			}
 		}
+	}
+	if err == nil {
+		err = c.SetGroup(ctx, has.Epoch, ours)
 	}
 	if err != nil {
 		g.log.Warn("an HA member could not be given the group's record", "group", ours.Label, "member", m.name, "epoch", ours.Epoch, "error", err)
