@@ -127,14 +127,16 @@ func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) erro
 	if len(record.Members) >= object.MaxMembers {
 		return fmt.Errorf("the group has %d members, the most there may be; remove one first", len(record.Members))
 	}
-	return g.enter(ctx, record, m, progress)
+	_, err := g.enter(ctx, record, m, progress)
+	return err
 }
 
 // Replace takes the member old out of the group, by its name in the record, and
 // makes another partition a member in its place, in one change of the record: of
 // a group of two where one is dead too. The old one need not be there, nor in
-// the configuration; all others must be. Needs the Crypto Officer. progress may
-// be nil.
+// the configuration; all others must be. A member that was restored, or made
+// anew, and has no record of the group any more, is replaced by itself. Needs the
+// Crypto Officer. progress may be nil.
 func (g *Group) Replace(ctx context.Context, old string, m Member, progress func(Progress)) error {
 	record := g.Record()
 	i := g.placeNamed(record, old)
@@ -144,57 +146,59 @@ func (g *Group) Replace(ctx context.Context, old string, m Member, progress func
 	gone := record.Members[i]
 	left := record
 	left.Members = slices.Delete(slices.Clone(record.Members), i, i+1)
-	if err := g.enter(ctx, left, m, progress); err != nil {
+	entered, err := g.enter(ctx, left, m, progress)
+	if err != nil || entered.HSM == gone.HSM && entered.Serial == gone.Serial {
 		return err
 	}
 	return g.part(ctx, old, gone)
 }
 
 // enter makes a partition the last member of a record of which all members are
-// there, writes it as the next epoch, and brings the new member up.
-func (g *Group) enter(ctx context.Context, record object.Group, m Member, progress func(Progress)) error {
+// there, writes it as the next epoch, and brings the new member up, whose
+// entry it returns.
+func (g *Group) enter(ctx context.Context, record object.Group, m Member, progress func(Progress)) (object.Member, error) {
 	if g.role != client.RoleCryptoOfficer {
-		return errNotOfficer
+		return object.Member{}, errNotOfficer
 	}
 	m.Role = g.role
 	if err := m.check(); err != nil {
-		return err
+		return object.Member{}, err
 	}
 	at, err := g.present(ctx, record)
 	if err != nil {
-		return err
+		return object.Member{}, err
 	}
 	if err := g.complete(at, record); err != nil {
-		return fmt.Errorf("adding %q: %w", m.Name, err)
+		return object.Member{}, fmt.Errorf("adding %q: %w", m.Name, err)
 	}
 	fresh, err := dialOne(ctx, m)
 	if err != nil {
-		return err
+		return object.Member{}, err
 	}
 	defer fresh.client.Close()
 	if fresh.record.Epoch > 0 && fresh.record.ID != record.ID {
-		return fmt.Errorf("member %q is in group %q already; remove it there first, with `cmu ha remove`", m.Name, fresh.record.Label)
+		return object.Member{}, fmt.Errorf("member %q is in group %q already; remove it there first, with `cmu ha remove`", m.Name, fresh.record.Label)
 	}
 	if err := fitTogether(append(slices.Clone(at), fresh)); err != nil {
-		return err
+		return object.Member{}, err
 	}
 	for _, c := range at {
 		if err := introducePeers(ctx, c, fresh); err != nil {
-			return err
+			return object.Member{}, err
 		}
 	}
 	next := record
 	next.Epoch++
 	next.Members = append(slices.Clone(record.Members), fresh.entry())
 	if err := g.rewrite(ctx, append(at, fresh), next); err != nil {
-		return err
+		return object.Member{}, err
 	}
 	g.join(m)
 	if err := g.gather(ctx); err != nil {
-		return fmt.Errorf("%q is a member; connecting to it: %w", m.Name, err)
+		return object.Member{}, fmt.Errorf("%q is a member; connecting to it: %w", m.Name, err)
 	}
 	_, err = g.Synchronize(ctx, progress)
-	return err
+	return fresh.entry(), err
 }
 
 // placeNamed is the place of a member in a record, by its name here or there;

@@ -42,7 +42,7 @@ func (g *Group) identify(m *member, self object.Replica, record object.Group, st
 	case twin != "":
 		return verdict{Refused, fmt.Sprintf("it is the same partition as member %q", twin), "give each member another HSM"}
 	case record.Epoch == 0:
-		return verdict{Refused, ErrNoRecord.Error(), "it was restored or left the group: remove it with `cmu ha remove` and add it again with `cmu ha add`"}
+		return verdict{Refused, ErrNoRecord.Error(), fmt.Sprintf("it was restored or left the group: take it in again with `cmu ha replace -member=%s -by=%[1]s`", m.name)}
 	case record.ID != ours.ID:
 		fix := "remove it from that group, or take it out of this one with `cmu ha remove`"
 		if record.Label == g.config.Label {

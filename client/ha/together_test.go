@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"moongate/client"
+	"moongate/internal/hsm/object"
 )
 
 // TestTwoAdministrators: of two clients that change the group's record one after
@@ -82,5 +83,44 @@ func TestTwoCreate(t *testing.T) {
 		if r, err := c.direct(i).Group(t.Context()); err != nil || r.ID != g.Record().ID {
 			t.Errorf("%s has %+v, %v", c.hsms[i].name, r, err)
 		}
+	}
+}
+
+// TestReplaceByItself: of a group of two one was put back without its record, as
+// by a restore on other hardware; it is told how it comes back, and that works.
+// A member that is well may be replaced by itself, too, and is one afterwards.
+func TestReplaceByItself(t *testing.T) {
+	t.Parallel()
+	c, g, key := newGroup(t, 2)
+	ctx := t.Context()
+	alone := c.direct(0)
+	self, err := c.direct(1).Replica(ctx)
+	must(t, err)
+	must(t, alone.SetGroup(ctx, 1, object.Group{}))
+	must(t, alone.SetPeer(ctx, self.HSM, self.Serial, false))
+	g = c.open(c.config(client.RoleCryptoOfficer))
+	eventually(t, "it is refused", func() bool { return g.stateOf("hsma") == Refused })
+	for _, s := range g.Members() {
+		if s.Name == "hsma" && !strings.Contains(s.Fix, "cmu ha replace -member=hsma -by=hsma") {
+			t.Errorf("what to do: %s", s.Fix)
+		}
+	}
+	for epoch := uint64(2); epoch <= 3; epoch++ {
+		must(t, g.Replace(ctx, "hsma", c.member(0, client.RoleCryptoOfficer), nil))
+		must(t, g.ReadyAll(ctx))
+		for i := range c.hsms {
+			record, err := c.direct(i).Group(ctx)
+			must(t, err)
+			self, err := c.direct(i).Replica(ctx)
+			must(t, err)
+			if record.Epoch != epoch || len(record.Members) != 2 || len(self.Peers) != 1 {
+				t.Errorf("%s: %+v, %d peers", c.hsms[i].name, record, len(self.Peers))
+			}
+		}
+		k, err := g.Key(ctx, key.ID())
+		must(t, err)
+		must(t, sign(k))
+		newEC(t, g, fmt.Sprint("made in epoch ", epoch))
+		c.wantEqual()
 	}
 }
