@@ -95,6 +95,7 @@ type Properties struct {
 	WrappingKey string
 	Wraps       int
 	AutoRenew   bool
+	Renewal     time.Duration // by how much its life is made longer then; 0 where it is not
 }
 
 // State of a master key at a time.
@@ -129,7 +130,7 @@ func (h *header) properties(file string) Properties {
 	m := h.Master
 	p := Properties{
 		ID: m.ID, File: file, Created: m.Created, Generated: m.KDF == "", ExpireAt: m.ExpireAt, RemindAt: m.RemindAt,
-		OnHSM: h.onHSM(), Wraps: h.wraps(), AutoRenew: m.AutoRenew > 0,
+		OnHSM: h.onHSM(), Wraps: h.wraps(), AutoRenew: m.AutoRenew > 0, Renewal: time.Duration(m.AutoRenew) * time.Hour,
 	}
 	if p.OnHSM {
 		p.File, p.WrappingKey = "", h.Wrapping[len(h.Wrapping)-1].Ref

@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,13 +60,10 @@ func (v *visit) showMasterKey(status int, over func(masterKeyData, *Form) templ.
 	var dialog templ.Component
 	if over != nil {
 		if f == nil {
-			f = blank("lifetime", "365", "reminder", "30")
-			if !p.ExpireAt.IsZero() {
-				f.values.Set("lifetime", days(p.ExpireAt.Sub(p.Created)))
-			}
-			if !p.RemindAt.IsZero() {
-				f.values.Set("reminder", days(p.ExpireAt.Sub(p.RemindAt)))
-			}
+			f = blank()
+			life, reminder := timesShown(p)
+			setTime(f, "lifetime", life)
+			setTime(f, "reminder", reminder)
 			if p.OnHSM {
 				f.values.Set("on-hsm", "yes")
 			}
@@ -75,7 +73,53 @@ func (v *visit) showMasterKey(status int, over func(masterKeyData, *Form) templ.
 	return v.page(Page{Title: "Master Key and Diagnostics", Path: masterKeyPage, Status: status}, masterKeyView(d, dialog))
 }
 
-func days(d time.Duration) string { return fmt.Sprint(int(d.Round(day) / day)) }
+// timesShown are the times that the form begins with: the master key's own, in
+// whole hours, or what is proposed where it has none.
+func timesShown(p vault.Properties) (life, reminder time.Duration) {
+	life, reminder = 365*day, 30*day
+	if !p.ExpireAt.IsZero() {
+		life = min(max(p.ExpireAt.Sub(p.Created).Round(time.Hour), time.Hour), vault.MaxLifetime)
+		reminder = min(reminder, life)
+	}
+	if !p.RemindAt.IsZero() {
+		reminder = min(max(p.ExpireAt.Sub(p.RemindAt).Round(time.Hour), time.Hour), vault.MaxReminder)
+	}
+	return life, reminder
+}
+
+// setTime puts a time into its two fields, days and hours.
+func setTime(f *Form, name string, d time.Duration) {
+	f.values.Set(name, strconv.Itoa(int(d/day)))
+	f.values.Set(name+"-hours", strconv.Itoa(int(d%day/time.Hour)))
+}
+
+// daysAndHours is a time in whole hours, for people.
+func daysAndHours(d time.Duration) string {
+	text := fmt.Sprintf("%d days", d/day)
+	if hours := d % day / time.Hour; hours > 0 {
+		text += fmt.Sprintf(" and %d hours", hours)
+	}
+	return text
+}
+
+// timeOf reads a time's two fields, of at least an hour; one that is empty is 0.
+func timeOf(f *Form, name string, most int) time.Duration {
+	if f.Text(name) == "" {
+		f.values.Set(name, "0")
+	}
+	if f.Text(name+"-hours") == "" {
+		f.values.Set(name+"-hours", "0")
+	}
+	least := 1
+	if f.Text(name+"-hours") != "0" {
+		least = 0
+	}
+	d := time.Duration(f.Number(name, least, most))*day + time.Duration(f.Number(name+"-hours", 0, 23))*time.Hour
+	if most := time.Duration(most) * day; f.OK() && d > most {
+		f.Fail(name, "%s, expected at most %s", daysAndHours(d), daysAndHours(most))
+	}
+	return d
+}
 
 // until is how long there is until a time, for people.
 func until(now, at time.Time) string {
@@ -119,11 +163,14 @@ func changeMasterKey(v *visit) error {
 	case string(again) != string(change.New):
 		f.Fail("confirm", "it is not the same as the new master key")
 	}
-	life, reminder := f.Number("lifetime", 1, maxLifeDays), f.Number("reminder", 1, maxReminderDays)
+	life, reminder := timeOf(f, "lifetime", maxLifeDays), timeOf(f, "reminder", maxReminderDays)
 	if f.OK() && reminder > life {
-		f.Fail("reminder", "%d days, expected at most the life time of %d", reminder, life)
+		f.Fail("reminder", "%s, expected at most the life time of %s", daysAndHours(reminder), daysAndHours(life))
 	}
-	change.Lifetime, change.Reminder = time.Duration(life)*day, time.Duration(reminder)*day
+	change.Lifetime, change.Reminder, change.AutoRenew = life, reminder, p.Renewal
+	if was, of := timesShown(p); change.New == nil && !p.ExpireAt.IsZero() && life == was && reminder == of {
+		change.Lifetime, change.Reminder, change.AutoRenew = 0, 0, 0 // left as they are, to the second
+	}
 	if f.OK() {
 		notes, err := v.m().ChangeMasterKey(v.ctx(), v.who(), change, officer)
 		if err == nil {
