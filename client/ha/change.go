@@ -183,13 +183,18 @@ func (g *Group) finish(ctx context.Context, call string, from *member, ids []ID,
 		// The caller's time may be over; what is half done is not left for that.
 		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.limit)
 		defer cancel()
-		err := undo(after)
-		if err == nil {
-			if _, _, still := g.spread(after, from, ids); len(still) == 0 {
+		if err := undo(after); err != nil {
+			e.Members = append(e.Members, MemberError{from.name, fmt.Errorf("it was done, and could not be undone: %w", err)})
+		} else {
+			// Who refused the change has nothing to undo, and may refuse that too.
+			undone, _, _ := g.spread(after, from, ids)
+			left := slices.DeleteFunc(slices.Clone(reached), func(m *member) bool { return slices.Contains(undone, m) })
+			if len(left) == 0 {
 				return cause // as if it had never been
 			}
+			e.Members = append(e.Members, MemberError{from.name, errUndone})
+			reached = left
 		}
-		e.Members = append(e.Members, MemberError{from.name, err})
 	} else {
 		e.Members = append(e.Members, MemberError{Member: from.name})
 	}
@@ -202,6 +207,8 @@ func (g *Group) finish(ctx context.Context, call string, from *member, ids []ID,
 	e.Members = append(e.Members, refused...)
 	return e
 }
+
+var errUndone = errors.New("it was done, and undone")
 
 // destroyAt destroys objects at one member; one that is gone already is.
 func (g *Group) destroyAt(ctx context.Context, m *member, ids []ID) error {

@@ -263,7 +263,7 @@ func (a *arena) load(ctx context.Context, key client.Key, out *result) {
 		if err != nil {
 			out.wrong("signing: %v", err)
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(4 * time.Millisecond)
 	}
 }
 

@@ -1,6 +1,8 @@
 package ha
 
 import (
+	"crypto/elliptic"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -123,4 +125,46 @@ func TestReplaceByItself(t *testing.T) {
 		newEC(t, g, fmt.Sprint("made in epoch ", epoch))
 		c.wantEqual()
 	}
+}
+
+// TestUndoneAtAFullMember: a member that can record nothing refuses a new key,
+// and the tombstone of it as well; what was made on the others is gone, and the
+// error is its refusal.
+func TestUndoneAtAFullMember(t *testing.T) {
+	t.Parallel()
+	c, g, key := newGroup(t, 3)
+	before := digests(t, c)
+	c.hsms[1].full.Store(true)
+	_, err := g.GenerateEC(t.Context(), elliptic.P256(), nil, nil)
+	var partial *PartialError
+	if client.CodeOf(err) != client.ErrAuditFailed || errors.As(err, &partial) {
+		t.Errorf("making a key that one refuses: %v", err)
+	}
+	err = g.SetAttributes(t.Context(), key.ID(), client.NewTemplate(client.TextAttr(client.AttrLabel, "other")))
+	if client.CodeOf(err) != client.ErrAuditFailed || errors.As(err, &partial) {
+		t.Errorf("renaming a key that one refuses to: %v", err)
+	}
+	c.hsms[1].full.Store(false)
+	for i := range c.hsms {
+		d := c.direct(i)
+		after, err := d.Digest(t.Context())
+		must(t, err)
+		found, err := d.Attributes(t.Context(), key.ID(), client.AttrLabel)
+		must(t, err)
+		if after.Objects != before[i].Objects || found.Text(client.AttrLabel) != "k" {
+			t.Errorf("%s holds %d objects, the key is called %q", c.hsms[i].name, after.Objects, found.Text(client.AttrLabel))
+		}
+	}
+	eventually(t, "all are alike", func() bool { return len(c.sums()) == 1 })
+}
+
+func digests(t *testing.T, c *cluster) []client.ReplicaDigest {
+	t.Helper()
+	var list []client.ReplicaDigest
+	for i := range c.hsms {
+		d, err := c.direct(i).Digest(t.Context())
+		must(t, err)
+		list = append(list, d)
+	}
+	return list
 }
