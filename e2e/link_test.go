@@ -172,7 +172,7 @@ func TestHSMLinkStages(t *testing.T) {
 	t.Parallel()
 	l := startLink(t)
 	ctx := t.Context()
-	l.shows(time.Now(), "tls", hsmlink.CodeNotPinned, "import its server.pem")
+	l.shows(time.Now(), "tls", hsmlink.CodeNotPinned, "request hsm server-certificate import")
 
 	// Another HSM's certificate is pinned.
 	stranger, _, err := client.NewCertificate("stranger", "10.164.75.32")

@@ -56,6 +56,8 @@ type module struct {
 	asked     time.Time
 	partition client.PartitionStatus // as last answered
 	silent    bool
+	attempts  int       // to connect, that had failed in a row
+	attempted time.Time // when that was another number
 	knocked   time.Time
 	answer    *Error // of the last knock
 	sequence  uint64 // of the partition's last change
@@ -206,9 +208,15 @@ func (mod *module) away(ctx context.Context, now client.Status, p *plan) (int, *
 		if failed.Stage == StageLogin && p.problem != nil {
 			return at(StageLogin), p.problem
 		}
-		// The HSM itself said so, or showed it; but is it still there?
-		if gone := mod.knock(ctx, p); gone != nil {
-			return at(gone.Stage), gone
+		// The HSM itself said so, or showed it. Attempts go on; where one takes
+		// long it may not be there any more.
+		if now.Attempts != mod.attempts {
+			mod.attempts, mod.attempted = now.Attempts, time.Now()
+		}
+		if time.Since(mod.attempted) > reconnect+lookEach {
+			if gone := mod.knock(ctx, p); gone != nil {
+				return at(gone.Stage), gone
+			}
 		}
 		return at(failed.Stage), failed
 	}
