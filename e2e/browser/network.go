@@ -79,7 +79,7 @@ func (p *Page) Weight(path string) int {
 	p.t.Helper()
 	call(p, "emptying the cache", network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true})
 	p.network.mu.Lock()
-	p.network.bytes = 0
+	p.network.bytes, p.network.pending = 0, map[network.RequestID]bool{}
 	p.network.mu.Unlock()
 	p.Open(path)
 	p.until("loading "+path, func() error {

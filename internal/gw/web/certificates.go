@@ -159,7 +159,14 @@ func generateCertificate(v *visit) error {
 		if err == nil {
 			return v.done(certificatesPage, "Certificate "+req.Name+" was made. Commit to use it.")
 		}
-		f.Take(err, map[string]string{})
+		switch text := words(err); {
+		case strings.Contains(text, "common name"):
+			f.Fail("common-name", "%s", text)
+		case strings.Contains(text, "HSM"):
+			f.Fail("on-hsm", "%s", text)
+		default:
+			f.Take(err, map[string]string{"/" + config.EntryStep(req.Name): "name"})
+		}
 	}
 	return v.showCertificates(http.StatusUnprocessableEntity, generateForm, f)
 }
