@@ -266,6 +266,9 @@ func (g *Gateway) configure(link *Registered, settings GatewaySettings) error {
 		server := network + "/hsm-server/" + config.EntryStep(name)
 		b.Set(server+"/server-address", host)
 		b.Set(server+"/port", port)
+		if _, shell, err := net.SplitHostPort(h.SSH); err == nil {
+			b.Set(server+"/ssh-port", shell)
+		}
 	}
 	if link.group != nil {
 		b.Set(network+"/ha/ha-group-name", groupLabel)
