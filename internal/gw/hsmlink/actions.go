@@ -253,6 +253,7 @@ func (l *Link) login(ctx context.Context, mod *module, r LoginRequest) LoggedIn 
 	done.Err = l.m.store.setPassword(of, r.Password, r.Keep)
 	if done.Err == nil {
 		done.Err = l.m.store.change(mod.name, func(s *serverState) {
+			s.Serial = done.Partition.Serial
 			if r.Partition != "" {
 				s.Partition = r.Partition
 			}

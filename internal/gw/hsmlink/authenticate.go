@@ -1,7 +1,6 @@
 package hsmlink
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -267,12 +266,7 @@ func outcome(output []byte) error {
 // printable.
 func lastLines(output []byte) string {
 	const most = 500
-	text := oneLine(string(bytes.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, output)))
+	text := oneLine(string(output))
 	if len(text) > most {
 		text = "…" + strings.ToValidUTF8(text[len(text)-most:], "")
 	}

@@ -152,8 +152,8 @@ func (m *Manager) CreateGroup(ctx context.Context, password []byte, progress fun
 	if err != nil {
 		return ha.Record{}, err
 	}
-	m.acting.Lock()
-	defer m.acting.Unlock()
+	m.grouping.Lock()
+	defer m.grouping.Unlock()
 	return l.createGroup(ctx, password, progress)
 }
 
@@ -233,8 +233,33 @@ func (l *Link) recorded(members []ha.Member) []ha.Member {
 	if group != nil && group.Record().Epoch > 0 {
 		record = group.Record()
 	}
-	names := memberNames(record)
-	return slices.DeleteFunc(slices.Clone(members), func(m ha.Member) bool { return !slices.Contains(names, m.Name) })
+	missing, _ := l.compare(record)
+	return slices.DeleteFunc(slices.Clone(members), func(m ha.Member) bool { return slices.Contains(missing, m.Name) })
+}
+
+// compare says which of the servers a record does not name, and which of its
+// members, by their names there, are not configured. A partition is known by its
+// serial number, whatever it is called by who made the group; one that was never
+// logged in to, by its name.
+func (l *Link) compare(record ha.Record) (unrecorded, unconfigured []string) {
+	found := make([]bool, len(record.Members))
+	for _, mod := range l.modules {
+		serial := l.m.store.get(mod.name).Serial
+		i := slices.IndexFunc(record.Members, func(m ha.RecordOf) bool {
+			return serial != "" && m.Serial == serial || serial == "" && m.Name == mod.name
+		})
+		if i < 0 {
+			unrecorded = append(unrecorded, mod.name)
+		} else {
+			found[i] = true
+		}
+	}
+	for i, m := range record.Members {
+		if !found[i] {
+			unconfigured = append(unconfigured, cmp.Or(m.Name, m.Serial))
+		}
+	}
+	return unrecorded, unconfigured
 }
 
 // Synchronize brings all members to the same keys. Passwords as of CreateGroup.
@@ -243,8 +268,8 @@ func (m *Manager) Synchronize(ctx context.Context, password []byte, progress fun
 	if err != nil {
 		return ha.Report{}, err
 	}
-	m.acting.Lock()
-	defer m.acting.Unlock()
+	m.grouping.Lock()
+	defer m.grouping.Unlock()
 	var report ha.Report
 	err = l.asOfficer(ctx, password, func(g *ha.Group, _ ha.Config) error {
 		var err error
@@ -269,8 +294,8 @@ func (m *Manager) ReplaceServers(ctx context.Context, password []byte, progress 
 	if err != nil {
 		return Replaced{}, err
 	}
-	m.acting.Lock()
-	defer m.acting.Unlock()
+	m.grouping.Lock()
+	defer m.grouping.Unlock()
 	return l.replaceServers(ctx, password, progress)
 }
 
@@ -281,17 +306,14 @@ func (l *Link) replaceServers(ctx context.Context, password []byte, progress fun
 		if record.Epoch == 0 {
 			return errors.New("the group was not created yet: `request hsm ha create-ha-group`")
 		}
-		names := memberNames(record)
+		unrecorded, unconfigured := l.compare(record)
 		var added []ha.Member
 		for _, member := range c.Members {
-			if !slices.Contains(names, member.Name) {
+			if slices.Contains(unrecorded, member.Name) {
 				added = append(added, member)
 			}
 		}
-		for _, name := range names {
-			if slices.ContainsFunc(c.Members, func(m ha.Member) bool { return m.Name == name }) {
-				continue
-			}
+		for _, name := range unconfigured {
 			if len(added) > 0 { // in one step, since the old one may be dead
 				if err := g.Replace(ctx, name, added[0], progress); err != nil {
 					return fmt.Errorf("replacing %s in the group by %s: %w", name, added[0].Name, err)
@@ -335,6 +357,8 @@ func (l *Link) followGroup(ctx context.Context, password []byte) *LoggedIn {
 			return nil
 		}
 	}
+	l.m.grouping.Lock()
+	defer l.m.grouping.Unlock()
 	done := &LoggedIn{Server: "HA group " + l.hsm.HA.Name}
 	if !l.knowsGroup() {
 		var record ha.Record

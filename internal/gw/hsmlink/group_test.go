@@ -221,3 +221,42 @@ func TestGroupByLogin(t *testing.T) {
 	g.groupIs(GroupWhole)
 	signing()
 }
+
+// TestGroupOtherNames: a second gateway that calls the HSMs otherwise finds the
+// group by itself, and takes it for its own.
+func TestGroupOtherNames(t *testing.T) {
+	t.Parallel()
+	all, first, second := newCluster(t, "a", "b"), newGateway(t, nil), newGateway(t, nil)
+	first.use(group(all...))
+	for _, h := range all {
+		first.introduce(h)
+	}
+	first.login(client.RoleCryptoOfficer, coPassword, true)
+	first.groupIs(GroupWhole)
+
+	c := group(all...)
+	c.Servers[0].Name, c.Servers[1].Name = "x", "y"
+	second.use(c)
+	for i, h := range all {
+		name := c.Servers[i].Name
+		_, err := second.m.ImportServerCertificate(name, h.certificate())
+		must(t, err)
+		own, err := second.m.ExportClientCertificate(t.Context(), name)
+		must(t, err)
+		h.register("gw-2", own.Address, own.PEM, true)
+	}
+	second.login(client.RoleCryptoUser, cuPassword, true)
+	if s := second.groupIs(GroupWhole); len(s.Unconfigured) != 0 || len(s.Unrecorded) != 0 || s.Problem != nil {
+		t.Errorf("the group by other names: %+v", s)
+	}
+	done, err := second.m.ReplaceServers(t.Context(), []byte(coPassword), nil)
+	if err != nil || len(done.Added) != 0 || len(done.Removed) != 0 {
+		t.Errorf("replacing what is called otherwise: %+v, %v", done, err)
+	}
+	second.shows("x", StateAuthenticated, "", patience)
+	ref, err := first.sw.NewKey(t.Context())
+	must(t, err)
+	if listed, err := second.sw.Keys(t.Context()); err != nil || len(listed) != 1 || listed[0].Ref != ref || !slices.Equal(listed[0].Members, []string{"x", "y"}) {
+		t.Errorf("wrapping keys by other names: %+v, %v", listed, err)
+	}
+}

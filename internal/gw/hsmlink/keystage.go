@@ -61,15 +61,17 @@ func (f *foundKeys) look(ctx context.Context, c *client.Client, expected []Expec
 func (l *Link) watchKeys(ctx context.Context) {
 	tick := time.NewTicker(keysEach)
 	defer tick.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-l.looking:
+		case <-again:
 		}
 		expected := l.m.expectations()
-		again := false
+		again = nil
 		for _, mod := range l.modules {
 			status, _ := mod.snapshot()
 			c := mod.connection()
@@ -78,16 +80,12 @@ func (l *Link) watchKeys(ctx context.Context) {
 			}
 			var found foundKeys
 			if err := found.look(ctx, c, expected); err != nil {
-				again = true // it went away, or could not answer: it is asked again
+				again = time.After(time.Second) // it went away, or could not answer
 				continue
 			}
 			mod.mu.Lock()
 			mod.keys = found
 			mod.mu.Unlock()
-		}
-		if again {
-			timer := time.AfterFunc(time.Second, l.lookForKeys)
-			context.AfterFunc(ctx, func() { timer.Stop() })
 		}
 	}
 }

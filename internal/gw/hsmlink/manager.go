@@ -49,6 +49,9 @@ type Manager struct {
 	// acting is held by who changes what is known, so that two administrators
 	// do not cross.
 	acting sync.Mutex
+	// grouping is held by who changes a group, or copies keys in it, which takes
+	// its time. It is taken after acting, where both are.
+	grouping sync.Mutex
 
 	mu       sync.Mutex
 	active   *Link      // what the gateway uses; guarded by mu

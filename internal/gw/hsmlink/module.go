@@ -142,7 +142,13 @@ func (mod *module) look(ctx context.Context) {
 	if before.State == s.State && !before.Since.IsZero() {
 		s.Since = before.Since
 	}
-	s.HostKey = mod.link.m.store.get(mod.name).HostKey
+	known := mod.link.m.store.get(mod.name)
+	s.HostKey = known.HostKey
+	if s.Serial != "" && s.Serial != known.Serial && mod.link.hsm.HA != nil {
+		if err := mod.link.m.store.change(mod.name, func(state *serverState) { state.Serial = s.Serial }); err != nil {
+			mod.link.m.o.Logger.Error("keeping a partition's serial number", "server", mod.name, "err", err)
+		}
+	}
 	s.Serving = mod.link.serves(mod, s.Member)
 	mod.mu.Lock()
 	mod.status, mod.lookedAt = s, now

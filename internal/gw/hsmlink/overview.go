@@ -2,7 +2,6 @@ package hsmlink
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"moongate/client/ha"
@@ -57,23 +56,13 @@ func (l *Link) groupStatus(servers []ServerStatus) GroupStatus {
 		s.Record = r
 	}
 	s.Conflicts = group.Conflicts()
-	live, configured := 0, []string{}
+	live := 0
 	for i := range servers {
-		configured = append(configured, servers[i].Name)
-		m := servers[i].Member
-		if m == nil || m.State == ha.Removed {
-			s.Unrecorded = append(s.Unrecorded, servers[i].Name)
-			continue
-		}
-		if m.State == ha.Live {
+		if m := servers[i].Member; m != nil && m.State == ha.Live {
 			live++
 		}
 	}
-	for _, member := range s.Record.Members {
-		if !slices.Contains(configured, member.Name) {
-			s.Unconfigured = append(s.Unconfigured, member.Name)
-		}
-	}
+	s.Unrecorded, s.Unconfigured = l.compare(s.Record)
 	switch {
 	case live == len(servers) && len(s.Unconfigured) == 0:
 		s.State = GroupWhole

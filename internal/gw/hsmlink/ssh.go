@@ -71,7 +71,7 @@ func (l *Link) hostKey(ctx context.Context, mod *module) (HostKey, error) {
 		},
 	})
 	if seen.Fingerprint == "" {
-		return HostKey{}, fmt.Errorf("asking HSM server %s at %s for its SSH host key: %w", mod.name, address, err)
+		return HostKey{}, fmt.Errorf("asking HSM server %s at %s for its SSH host key: %s", mod.name, address, sshText(err))
 	}
 	return seen, nil
 }
@@ -121,7 +121,7 @@ func (a *authentication) connect(ctx context.Context) (*appliance, error) {
 		case wrong != nil:
 			step, err = "host-key", wrong
 		case !matched:
-			step = "host-key"
+			step, err = "host-key", errors.New(sshText(err))
 		case ctx.Err() != nil:
 			err = ctx.Err()
 		default:
@@ -159,17 +159,17 @@ func (s *appliance) localAddress() string {
 func (s *appliance) fetch(name string) ([]byte, error) {
 	files, err := sftp.NewClient(s.client)
 	if err != nil {
-		return nil, fmt.Errorf("opening the HSM's files: %w", err)
+		return nil, fmt.Errorf("opening the HSM's files: %s", oneLine(err.Error()))
 	}
 	defer files.Close()
 	f, err := files.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("opening %s on the HSM: %w", name, err)
+		return nil, fmt.Errorf("opening %s on the HSM: %s", name, oneLine(err.Error()))
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxFetched+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading %s from the HSM: %w", name, err)
+		return nil, fmt.Errorf("reading %s from the HSM: %s", name, oneLine(err.Error()))
 	}
 	if len(content) > maxFetched {
 		return nil, fmt.Errorf("%s on the HSM has more than %d bytes", name, maxFetched)
@@ -181,16 +181,16 @@ func (s *appliance) fetch(name string) ([]byte, error) {
 func (s *appliance) deliver(name string, content []byte) error {
 	files, err := sftp.NewClient(s.client)
 	if err != nil {
-		return fmt.Errorf("opening the HSM's files: %w", err)
+		return fmt.Errorf("opening the HSM's files: %s", oneLine(err.Error()))
 	}
 	defer files.Close()
 	f, err := files.Create(name)
 	if err != nil {
-		return fmt.Errorf("writing %s on the HSM: %w", name, err)
+		return fmt.Errorf("writing %s on the HSM: %s", name, oneLine(err.Error()))
 	}
 	_, err = f.Write(content)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("writing %s on the HSM: %w", name, err)
+		return fmt.Errorf("writing %s on the HSM: %s", name, oneLine(err.Error()))
 	}
 	return nil
 }

@@ -60,8 +60,9 @@ type store struct {
 
 // serverState is what is kept of one server, under its module name.
 type serverState struct {
-	Partition string     `json:"partition,omitempty"` // empty: the only one that is assigned
-	Role      string     `json:"role,omitempty"`      // as which traffic's keys are used
+	Partition string     `json:"partition,omitempty"`        // empty: the only one that is assigned
+	Role      string     `json:"role,omitempty"`             // as which traffic's keys are used
+	Serial    string     `json:"partition-serial,omitempty"` // of the last login
 	HostKey   string     `json:"ssh-host-key,omitempty"`
 	Pins      []pinState `json:"pins,omitempty"`
 	Refused   []string   `json:"refused,omitempty"` // roles whose kept password was refused
