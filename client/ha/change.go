@@ -100,6 +100,13 @@ func (g *Group) choosePrimary(n need, passed map[*member]bool) *member {
 // is there, at once. It returns what became of it at each; a member that died
 // meanwhile is behind and no refusal.
 func (g *Group) spread(ctx context.Context, from *member, ids []ID) (reached []*member, away []*member, refused []MemberError) {
+	reached, away, refused, _ = g.spreadFrom(ctx, from, ids)
+	return reached, away, refused
+}
+
+// spreadFrom is spread, and reports whether a copy failed since the member that
+// has the objects could not be asked for them any more.
+func (g *Group) spreadFrom(ctx context.Context, from *member, ids []ID) (reached []*member, away []*member, refused []MemberError, lost bool) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, m := range *g.routing.Load() {
@@ -122,6 +129,7 @@ func (g *Group) spread(ctx context.Context, from *member, ids []ID) (reached []*
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			at, _ := errors.AsType[MemberError](err)
 			switch _, answered := errors.AsType[*client.HSMError](err); {
 			case err == nil:
 				reached = append(reached, m)
@@ -129,13 +137,16 @@ func (g *Group) spread(ctx context.Context, from *member, ids []ID) (reached []*
 			case answered:
 				refused = append(refused, MemberError{m.name, unwrapMember(err)})
 			default:
+				// Where the time is over, or the target is gone, nothing is said of
+				// the source, whatever it was that was waited for.
+				lost = lost || at.Member == from.name && within.Err() == nil
 				m.missed(ids, err)
 				away = append(away, m)
 			}
 		})
 	}
 	all.Wait()
-	return reached, away, refused
+	return reached, away, refused, lost
 }
 
 // unwrapMember is err without the name of a member in front.
@@ -170,8 +181,8 @@ func (g *Group) makeObjects(ctx context.Context, call string, n need, make func(
 // finish spreads what was changed at one member, and undoes it where another
 // refuses.
 func (g *Group) finish(ctx context.Context, call string, from *member, ids []ID, undo func(context.Context) error) error {
-	reached, away, refused := g.spread(ctx, from, ids)
-	if len(refused) == 0 && (len(reached) > 0 || len(away) == 0 || from.state() != Lost) {
+	reached, away, refused, lost := g.spreadFrom(ctx, from, ids)
+	if len(refused) == 0 && (len(reached) > 0 || len(away) == 0 || !lost && from.state() != Lost) {
 		return nil
 	}
 	cause := error(errMemberGone)

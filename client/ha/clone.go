@@ -76,8 +76,11 @@ func copyObjects(ctx context.Context, from, to *member, ids []ID, each func(obje
 func copyBatchOf(ctx context.Context, from, to *member, ids []ID) ([]ID, []object.CloneResult, error) {
 	source, target := from.client.Load(), to.client.Load()
 	self, known := from.self()
-	if source == nil || target == nil || !known {
-		return nil, nil, errMemberGone
+	if source == nil || !known {
+		return nil, nil, MemberError{from.name, errMemberGone}
+	}
+	if target == nil {
+		return nil, nil, MemberError{to.name, errMemberGone}
 	}
 	offer, err := target.OfferClone(ctx, self.HSM, self.Serial)
 	if err != nil {

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"context"
 	"crypto/elliptic"
 	"errors"
 	"fmt"
@@ -167,4 +168,22 @@ func digests(t *testing.T, c *cluster) []client.ReplicaDigest {
 		list = append(list, d)
 	}
 	return list
+}
+
+// TestDiesWithWhatItMade: the member that made a key dies before anybody else
+// has it, so shortly before that its state does not show it yet: the key is
+// nobody's who could sign with it, and was not made.
+func TestDiesWithWhatItMade(t *testing.T) {
+	t.Parallel()
+	c, g, _ := newGroup(t, 3)
+	err := g.makeObjects(t.Context(), "Generate", need{none: true}, func(ctx context.Context, at *client.Client) ([]ID, error) {
+		pair, err := at.GenerateEC(ctx, elliptic.P256(), nil, nil)
+		must(t, err)
+		c.proxies[0].refuse()
+		return []ID{pair.Private, pair.Public}, nil
+	})
+	var partial *PartialError
+	if !errors.As(err, &partial) || len(partial.Members) != 3 || partial.Members[0] != (MemberError{Member: "hsma"}) {
+		t.Errorf("making a key that only the dead one has: %v", err)
+	}
 }
