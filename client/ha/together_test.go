@@ -102,12 +102,10 @@ func TestReplaceByItself(t *testing.T) {
 	must(t, alone.SetGroup(ctx, 1, object.Group{}))
 	must(t, alone.SetPeer(ctx, self.HSM, self.Serial, false))
 	g = c.open(c.config(client.RoleCryptoOfficer))
-	eventually(t, "it is refused", func() bool { return g.stateOf("hsma") == Refused })
-	for _, s := range g.Members() {
-		if s.Name == "hsma" && !strings.Contains(s.Fix, "cmu ha replace -member=hsma -by=hsma") {
-			t.Errorf("what to do: %s", s.Fix)
-		}
-	}
+	eventually(t, "it is refused, and told how it comes back", func() bool {
+		m := g.member("hsma").snapshot()
+		return m.State == Refused && strings.Contains(m.Fix, "cmu ha replace -member=hsma -by=hsma")
+	})
 	for epoch := uint64(2); epoch <= 3; epoch++ {
 		must(t, g.Replace(ctx, "hsma", c.member(0, client.RoleCryptoOfficer), nil))
 		must(t, g.ReadyAll(ctx))
