@@ -92,10 +92,11 @@ func (v *visit) administratorDialog(status int, name string, f *Form) error {
 	if f == nil {
 		f = blank("name", name, "role", "superreader")
 		if name != "" {
-			e, err := v.candidate(usersPath + "/" + config.EntryStep(name))
+			e, err := v.existing("administrator", usersPath, name)
 			if err != nil {
 				return err
 			}
+			f.values.Set(seen, mark(e))
 			f.values.Set("role", roleOf(e))
 			f.values.Set("public-key", e.text("public-key"))
 		}
@@ -124,8 +125,14 @@ func saveAdministrator(v *visit, name string) error {
 	if err != nil {
 		return err
 	}
-	if name == "" && old.there() {
+	switch {
+	case name == "" && old.there():
 		f.Fail("name", "there is an administrator of that name")
+	case name != "" && !old.there():
+		_, err := v.existing("administrator", usersPath, name)
+		return err
+	case name != "":
+		f.Unchanged(old)
 	}
 	if f.OK() {
 		entry := namedEntry(now, old.at("phash").node, leaf("public-key", f.Text("public-key")), element("permissions", element("role-based", leaf(role, "yes"))))

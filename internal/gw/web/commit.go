@@ -51,17 +51,18 @@ func pendingPart(v *visit) error {
 
 // commitData is what the page shows.
 type commitData struct {
-	Changes []config.Change
-	More    int
-	Text    string // the difference, as show config diff prints it
-	Locks   []revision.Lock
-	Confirm *revision.Confirm
-	Now     time.Time
-	May     bool
-	MayLock bool
-	Me      string
-	Token   string
-	Form    *Form
+	Changes   []config.Change
+	More      int
+	Text      string // the difference, as show config diff prints it; its beginning
+	MoreLines int    // that the difference has
+	Locks     []revision.Lock
+	Confirm   *revision.Confirm
+	Now       time.Time
+	May       bool
+	MayLock   bool
+	Me        string
+	Token     string
+	Form      *Form
 }
 
 func (v *visit) showCommit(status int, f *Form) error {
@@ -74,9 +75,11 @@ func (v *visit) showCommit(status int, f *Form) error {
 		d.Changes, d.More = changes[:maxChanges], len(changes)-maxChanges
 	}
 	if len(changes) > 0 {
-		if d.Text, err = v.m().DiffText(v.ctx(), v.who(), mgmt.Running, mgmt.Candidate); err != nil {
+		text, err := v.m().DiffText(v.ctx(), v.who(), mgmt.Running, mgmt.Candidate)
+		if err != nil {
 			return err
 		}
+		d.Text, d.MoreLines = firstLines(text)
 	}
 	if d.Locks, err = v.m().Locks(v.ctx(), v.who()); err != nil {
 		return err

@@ -24,13 +24,14 @@ func configurationRoutes() []route {
 }
 
 type configurationData struct {
-	Versions []revision.Version
-	From, To string
-	Diff     string
-	Asked    bool
-	May      bool
-	Token    string
-	Form     *Form
+	Versions  []revision.Version
+	From, To  string
+	Diff      string
+	MoreLines int // that the difference has
+	Asked     bool
+	May       bool
+	Token     string
+	Form      *Form
 }
 
 func (v *visit) showConfiguration(status int, f *Form) error {
@@ -41,9 +42,11 @@ func (v *visit) showConfiguration(status int, f *Form) error {
 		return err
 	}
 	if d.Asked = q.Has("from"); d.Asked {
-		if d.Diff, err = v.m().DiffText(v.ctx(), v.who(), which(d.From), which(d.To)); err != nil {
+		text, err := v.m().DiffText(v.ctx(), v.who(), which(d.From), which(d.To))
+		if err != nil {
 			f.Add(words(err))
 		}
+		d.Diff, d.MoreLines = firstLines(text)
 	}
 	return v.page(Page{Title: "Configuration", Path: configurationPage, Status: status}, configurationView(d))
 }

@@ -140,7 +140,7 @@ var clientVersions = []Choice{{"automatic", "Automatic"}, {"1", "Protocol versio
 // providerDialog edits the provider. Servers are rows server-name-N and so on.
 func providerDialog(v *visit, d hsmData, f *Form) (templ.Component, error) {
 	if f == nil {
-		f = blank("provider", providerOf(d.Settings), "client-version", d.Settings.or("automatic", "client-version"))
+		f = blank("provider", providerOf(d.Settings), "client-version", d.Settings.or("automatic", "client-version"), seen, mark(d.Settings))
 		network := d.Settings.at("provider", providerNetwork)
 		servers := network.at("hsm-server").entries()
 		for i, s := range servers {
@@ -201,6 +201,11 @@ func saveProvider(v *visit) error {
 		f.values.Set("servers", strconv.Itoa(n-1))
 		return v.showHSM(0, providerDialog, f)
 	}
+	now, err := v.candidate(hsmPath)
+	if err != nil {
+		return err
+	}
+	f.Unchanged(now)
 	settings := v.providerElement(f, n)
 	if f.OK() {
 		err := v.m().Change(v.ctx(), v.who(), replaceWith(hsmPath, settings))

@@ -74,9 +74,10 @@ func (v *visit) profileDialog(status int, name string, f *Form) error {
 		f = blank("name", name)
 		at := tree{}
 		if name != "" {
-			if at, err = v.candidate(profilesPath + "/" + config.EntryStep(name)); err != nil {
+			if at, err = v.existing("profile", profilesPath, name); err != nil {
 				return err
 			}
+			f.values.Set(seen, mark(at))
 		}
 		fill(f, groups, at, row)
 	}
@@ -90,6 +91,13 @@ func saveProfile(v *visit, name string) error {
 	}
 	f := v.form
 	now := f.Needed("name")
+	if name != "" {
+		at, err := v.existing("profile", profilesPath, name)
+		if err != nil {
+			return err
+		}
+		f.Unchanged(at)
+	}
 	if f.OK() {
 		entry := build(f, "entry", groups, row, tree{})
 		entry.Entry = now

@@ -165,11 +165,10 @@ func (v *visit) ruleDialog(status int, name string, f *Form) error {
 		f = blank("name", name, "type", "ssl-forward-proxy")
 		at := tree{}
 		if name != "" {
-			if at, err = v.candidate(rulesPath + "/" + config.EntryStep(name)); err != nil {
+			if at, err = v.existing("rule", rulesPath, name); err != nil {
 				return err
 			}
-		} else {
-			f.values.Set("action", "decrypt")
+			f.values.Set(seen, mark(at))
 		}
 		fill(f, groups, at, row)
 		if name == "" {
@@ -197,9 +196,10 @@ func saveRule(v *visit, name string) error {
 	now := f.Needed("name")
 	at := tree{}
 	if name != "" {
-		if at, err = v.candidate(rulesPath + "/" + config.EntryStep(name)); err != nil {
+		if at, err = v.existing("rule", rulesPath, name); err != nil {
 			return err
 		}
+		f.Unchanged(at)
 	}
 	entry := build(f, "entry", groups, row, at, "from", "to", "source-user", "category")
 	entry.Entry = now
@@ -239,8 +239,15 @@ func saveRule(v *visit, name string) error {
 
 const rulesParent = config.VsysPath + "/rulebase/decryption"
 
+// maxRuleName is of a rule's name, which is ASCII.
+const maxRuleName = 63
+
 // actOnRule moves, clones, disables or deletes one.
 func actOnRule(v *visit) error {
+	back := rulesPage // as far in the list as it was
+	if v.r.URL.RawQuery != "" {
+		back += "?" + v.r.URL.Query().Encode()
+	}
 	name := v.r.PathValue("name")
 	path := rulesPath + "/" + config.EntryStep(name)
 	var e config.Edit
@@ -274,9 +281,10 @@ func actOnRule(v *visit) error {
 		if err != nil {
 			return err
 		}
-		fresh := name + "-1"
+		fresh := ""
 		for i := 1; ; i++ {
-			fresh = fmt.Sprintf("%s-%d", name, i)
+			end := fmt.Sprintf("-%d", i)
+			fresh = name[:min(len(name), maxRuleName-len(end))] + end
 			if !slices.ContainsFunc(list.entries(), func(r tree) bool { return r.name() == fresh }) {
 				break
 			}
@@ -297,9 +305,9 @@ func actOnRule(v *visit) error {
 		return missing(v)
 	}
 	if err := v.m().Change(v.ctx(), v.who(), e); err != nil {
-		return v.sorry(rulesPage, err)
+		return v.sorry(back, err)
 	}
-	return v.done(rulesPage, said)
+	return v.done(back, said)
 }
 
 func resetHits(v *visit) error {
@@ -326,6 +334,11 @@ func (d rulesData) at(from int) string {
 		return rulesPage
 	}
 	return rulesPage + "?" + q.Encode()
+}
+
+// actAt is where a rule's buttons lead.
+func (d rulesData) actAt(name string) string {
+	return rulesPage + "/act/" + url.PathEscape(name) + strings.TrimPrefix(d.at(d.From), rulesPage)
 }
 
 // tlsOffers are what a client may offer.

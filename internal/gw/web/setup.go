@@ -48,6 +48,7 @@ func (v *visit) showManagement(status int, edit bool, f *Form) error {
 	}
 	shown := blank("hostname", system.or("moongate", "hostname"))
 	fill(shown, groups, now, row)
+	shown.values.Set(seen, mark(now, system.at("hostname")))
 	if f == nil {
 		f = shown
 	}
@@ -72,6 +73,14 @@ func saveManagement(v *visit) error {
 		return err
 	}
 	f := v.form
+	system, err := v.candidate(systemPath)
+	if err != nil {
+		return err
+	}
+	f.Unchanged(old, system.at("hostname"))
+	if !f.OK() {
+		return v.showManagement(http.StatusUnprocessableEntity, true, f)
+	}
 	edits := setEdits(settingPath, "management", build(f, "management", groups, row, old), old)
 	edits = append(edits, config.Edit{Op: config.OpSet, Path: systemPath, Elements: []*config.Node{{Name: "hostname", Text: f.Text("hostname")}}})
 	fields := settingErrors(groups)
@@ -108,7 +117,7 @@ func (v *visit) showServices(status int, over func(servicesData, *Form) templ.Co
 			if d.Customized {
 				customize = "yes"
 			}
-			f = blank("customize", customize, "interface", d.Interface, "address", d.Address)
+			f = blank("customize", customize, "interface", d.Interface, "address", d.Address, seen, mark(now))
 		}
 		dialog = over(d, f)
 	}
@@ -121,6 +130,7 @@ func saveRoute(v *visit) error {
 	if err != nil {
 		return err
 	}
+	f.Unchanged(old)
 	var edits []config.Edit
 	if old.there() {
 		edits = append(edits, config.Edit{Op: config.OpDelete, Path: hsmRoutePath})
