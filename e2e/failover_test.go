@@ -87,8 +87,14 @@ func signatures(records []world.AuditRecord, client string) int {
 // membersLive waits until the gateway has so many live members of its group.
 func (s *setting) membersLive(want int) {
 	s.t.Helper()
-	eventually(s.t, returnsWithin, func() error {
-		resp, err := http.Get("http://" + s.gateway.Metrics + "/metrics")
+	membersLive(s.t, s.gateway.Metrics, want)
+}
+
+// membersLive reads a gateway's figures.
+func membersLive(t *testing.T, figures string, want int) {
+	t.Helper()
+	eventually(t, returnsWithin, func() error {
+		resp, err := http.Get("http://" + figures + "/metrics")
 		if err != nil {
 			return err
 		}
@@ -126,13 +132,7 @@ type handshakes struct {
 // and by curl, and with a host that nobody has been to, through the proxy.
 func (s *setting) handshakes(origin string) *handshakes {
 	s.t.Helper()
-	h := &handshakes{t: s.t, stop: make(chan struct{})}
-	h.complainsLeft.Store(10)
-	h.end = sync.OnceFunc(func() {
-		close(h.stop)
-		h.workers.Wait()
-	})
-	s.t.Cleanup(h.end)
+	h := newHandshakes(s.t)
 	authorities := s.bundle("app-rsa", "app-ecdsa")
 	for i := range 3 {
 		h.work("inbound", func(int) error { return s.tryInbound("app") })
@@ -146,6 +146,18 @@ func (s *setting) handshakes(origin string) *handshakes {
 		}
 		return nil
 	})
+	return h
+}
+
+// newHandshakes is a load without workers yet.
+func newHandshakes(t *testing.T) *handshakes {
+	h := &handshakes{t: t, stop: make(chan struct{})}
+	h.complainsLeft.Store(10)
+	h.end = sync.OnceFunc(func() {
+		close(h.stop)
+		h.workers.Wait()
+	})
+	t.Cleanup(h.end)
 	return h
 }
 

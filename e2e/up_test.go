@@ -135,11 +135,12 @@ type running struct {
 }
 
 // startUp starts `moongate up` on free ports and waits for its `ready`.
-func startUp(t *testing.T, program, dir string) *running {
+func startUp(t *testing.T, program, dir string, options ...string) *running {
 	t.Helper()
 	u := &running{t: t, done: make(chan error, 1)}
 	u.cmd = exec.Command(program, "up", "-data", dir, "-hsm-port", "0", "-hsm-ssh-port", "0", "-hsm-metrics-port", "0", "-proxy-port", "0", "-inbound-port", "0", "-origin-port", "0",
 		"-web-port", "0", "-ssh-port", "0", "-gateway-metrics-port", "0")
+	u.cmd.Args = append(u.cmd.Args, options...)
 	var stderr strings.Builder
 	u.cmd.Stderr = &stderr
 	out, err := u.cmd.StdoutPipe()
