@@ -303,7 +303,7 @@ func TestEarlierFiles(t *testing.T) {
 	g.shows("luna-1", "login", CodeNoPassword, prompt)
 
 	// A fresh password that is written there is used at the next start.
-	must(t, g.m.store.refused(passwordOf{"luna-1", client.RoleCryptoOfficer}))
+	must(t, g.m.store.refused(passwordOf{"luna-1", client.RoleCryptoOfficer}, g.m.store.generation(passwordOf{"luna-1", client.RoleCryptoOfficer})))
 	must(t, g.m.Close())
 	must(t, os.WriteFile(filepath.Join(g.hsmDir(), "password"), []byte(coPassword), 0o600))
 	g.start()

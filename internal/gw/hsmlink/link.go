@@ -298,6 +298,7 @@ func (l *Link) planFor(mod *module, ids *identities, idsErr error, role client.R
 	}
 	p.connect = true
 	of := passwordOf{mod.name, role}
+	p.given = l.m.store.generation(of)
 	mod.mu.Lock()
 	locked := mod.locked
 	mod.mu.Unlock()
@@ -318,7 +319,7 @@ func (l *Link) planFor(mod *module, ids *identities, idsErr error, role client.R
 		fingerprints = append(fingerprints, client.Fingerprint(pin.Raw))
 	}
 	p.key = strings.Join([]string{mod.address, strings.Join(fingerprints, ","), fingerprint(&p.config.Certificate), p.config.Partition,
-		p.config.Role.String(), from.String(), strconv.Itoa(int(p.config.Version)), l.m.store.generation(of)}, "|")
+		p.config.Role.String(), from.String(), strconv.Itoa(int(p.config.Version)), p.given}, "|")
 	return p
 }
 

@@ -29,6 +29,7 @@ const (
 type plan struct {
 	config client.Config
 	key    string // of all that config was made of: another key is another connection
+	given  string // the generation of the password in it
 	// problem is why there is no connection (connect is false), or none that
 	// logs in (Role is RoleNone).
 	problem *Error
@@ -244,7 +245,7 @@ func (mod *module) refused(failed *Error, p *plan) {
 		mod.locked = true
 		mod.mu.Unlock()
 	default:
-		if err := mod.link.m.store.refused(passwordOf{mod.name, p.config.Role}); err != nil {
+		if err := mod.link.m.store.refused(passwordOf{mod.name, p.config.Role}, p.given); err != nil {
 			mod.link.m.o.Logger.Error("keeping that a password was refused", "server", mod.name, "err", err)
 		}
 	}

@@ -316,10 +316,14 @@ func (s *store) forgetPassword(of passwordOf) error {
 }
 
 // refused notes that a server refused a role's password, so that it is not
-// tried again: each attempt would bring the role nearer to its lock.
-func (s *store) refused(of passwordOf) error {
+// tried again: each attempt would bring the role nearer to its lock. One that was
+// given since generation is another.
+func (s *store) refused(of passwordOf, generation string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if strconv.Itoa(s.given[of]) != generation {
+		return nil
+	}
 	clear(s.passwords[of])
 	delete(s.passwords, of)
 	return s.changeLocked(of.server, func(state *serverState) {

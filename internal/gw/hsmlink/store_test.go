@@ -45,7 +45,11 @@ func TestStore(t *testing.T) {
 	if s.role("a") != client.RoleCryptoUser {
 		t.Error("the role without a password is chosen")
 	}
-	must(t, s.refused(user))
+	must(t, s.refused(user, "0")) // another one was given since
+	if err := s.has(user); err != nil {
+		t.Errorf("an earlier password was refused: %v", err)
+	}
+	must(t, s.refused(user, s.generation(user)))
 	reopen()
 	if _, err := s.password(user); !errors.Is(err, errRefused) {
 		t.Errorf("a password that was refused: %v", err)

@@ -15,7 +15,8 @@ import (
 func (l *Link) assembleToken() {
 	mod := l.modules[0]
 	of := passwordOf{mod.name, client.RoleCryptoOfficer}
-	p := plan{key: l.m.store.generation(of)}
+	given := l.m.store.generation(of)
+	p := plan{key: given, given: given}
 	fail := func(problem Problem, err error) {
 		p.problem = &Error{Server: mod.name, Stage: StageLogin, Problem: problem, Err: err}
 	}
@@ -119,6 +120,9 @@ func (l *Link) loginToken(ctx context.Context, mod *module, r LoginRequest) (cli
 
 // tokenProblem is why the module's process does not serve; nil where it does.
 func (l *Link) tokenProblem(mod *module) *Error {
+	mod.mu.Lock()
+	given := mod.plan.given // before the host: that of an earlier PIN is not taken for this one's
+	mod.mu.Unlock()
 	l.mu.Lock()
 	host := l.host
 	l.mu.Unlock()
@@ -131,7 +135,7 @@ func (l *Link) tokenProblem(mod *module) *Error {
 	case p11host.Running, p11host.Starting:
 		return nil
 	case p11host.Refused:
-		if err := l.m.store.refused(passwordOf{mod.name, client.RoleCryptoOfficer}); err != nil {
+		if err := l.m.store.refused(passwordOf{mod.name, client.RoleCryptoOfficer}, given); err != nil {
 			l.m.o.Logger.Error("keeping that a PIN was refused", "err", err)
 		}
 		e.Stage, e.Problem = StageLogin, Problem{CodeWrongPassword, "the token refused the PIN, which is not tried again by itself: " + oneLine(s.Cause), "give the right one: `request hsm login`"}
