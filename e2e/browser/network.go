@@ -31,6 +31,10 @@ func (p *Page) listen() error {
 		defer n.mu.Unlock()
 		switch e := event.(type) {
 		case *network.EventRequestWillBeSent:
+			if string(e.RequestID) == string(e.LoaderID) { // another page; what the last one waited for is given up
+				clear(n.pending)
+				n.bytes = 0
+			}
 			n.pending[e.RequestID] = true
 			if at := e.Request.URL; !strings.HasPrefix(at, server+"/") && !strings.HasPrefix(at, "data:") && at != "about:blank" {
 				n.faults = append(n.faults, "it asks another server: "+at)
@@ -78,9 +82,6 @@ func (p *Page) blameless() {
 func (p *Page) Weight(path string) int {
 	p.t.Helper()
 	call(p, "emptying the cache", network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true})
-	p.network.mu.Lock()
-	p.network.bytes, p.network.pending = 0, map[network.RequestID]bool{}
-	p.network.mu.Unlock()
 	p.Open(path)
 	p.until("loading "+path, func() error {
 		p.network.mu.Lock()

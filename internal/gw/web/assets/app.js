@@ -44,3 +44,13 @@ function follow() {
 }
 document.addEventListener("DOMContentLoaded", follow);
 document.addEventListener("change", follow);
+// What scrolls by itself is a stop of the keyboard, as long as it does.
+function reachable() {
+  for (const part of document.querySelectorAll(".scroll, pre")) {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+  }
+}
+document.addEventListener("DOMContentLoaded", reachable);
+document.addEventListener("htmx:afterSettle", reachable);
+addEventListener("resize", reachable);
