@@ -4,12 +4,15 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 
+	"moongate/e2e/hsmkeys"
 	"moongate/e2e/pki"
+	"moongate/e2e/world"
 )
 
 // masterKeySteps encrypt the master key by a key on the HSMs, and rotate that.
@@ -43,24 +46,22 @@ func (g *guide) everySecret() {
 	text, err := os.ReadFile(key)
 	must(g.t, err)
 	block, _ := pem.Decode(text)
-	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	g.software, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	must(g.t, err)
-	hunt := newHunt(g.t)
-	hunt.key(softwareKey, private)
-	hunt.text("partition password", g.partition.CryptoOfficer)
-	hunt.text("HSM administrator's password", g.others[0].Admin)
-	hunt.tree(g.firewall.Dir)
+	g.hunt().tree(g.firewall.Dir)
 	g.desk().run("scp admin@{gateway}:running-config.xml .", "")
 	if text, err := os.ReadFile(g.desk().path("running-config.xml")); err != nil || !regexp.MustCompile(`(?s)<entry name="`+softwareKey+`">.*<private-key>-AQ==`).Match(text) {
 		g.t.Errorf("the private key is not sealed in the configuration: %v", err)
 	}
 }
 
+func (g *guide) setMaster(key string) { g.master, g.masters = key, append(g.masters, key) }
+
 // masterWords are two answers to a prompt that asks twice.
 func masterWords(key string) string { return key + "\n" + key + "\n" }
 
 func (g *guide) changeMasterKey() {
-	g.master = "sixteen-letters!"
+	g.setMaster("sixteen-letters!")
 	if out := g.gatewayRuns(1, masterWords("too short"), "request master-key lifetime 24 new-master-key"); !strings.Contains(out, "16") {
 		g.t.Error("a master key that is too short is not refused with the length")
 	}
@@ -74,7 +75,7 @@ func (g *guide) changeMasterKey() {
 		g.t.Error("a wrong current key is not named")
 	}
 	g.gatewayRuns(0, masterWords(next)+g.master+"\n", "request master-key lifetime 24 current-master-key")
-	g.master = next
+	g.setMaster(next)
 	g.readable()
 }
 
@@ -105,9 +106,7 @@ func (g *guide) storeOnHSM() {
 	if shown := g.gatewayShows("show system masterkey-properties"); !strings.Contains(shown, "on-hsm: yes") {
 		g.t.Error("the master key is not on the HSM")
 	}
-	hunt := newHunt(g.t)
-	hunt.text("master key", g.master)
-	hunt.tree(g.firewall.Dir)
+	g.hunt().tree(g.firewall.Dir)
 	if _, err := os.Stat(filepath.Join(g.firewall.Dir, "vault", "master.key")); err == nil {
 		g.t.Error("the master key is in a file, too")
 	}
@@ -119,7 +118,7 @@ func (g *guide) lifeTime() {
 	g.refusesKey("request master-key lifetime 0 new-master-key", "17520")
 	next := rand.Text()
 	g.gatewayRuns(0, masterWords(next)+g.master+"\n", "request master-key lifetime 17520 current-master-key")
-	g.master = next
+	g.setMaster(next)
 	if shown := g.gatewayShows("show system masterkey-properties"); !regexp.MustCompile(`hours-to-expiry: 175(19|20)\n`).MatchString(shown) {
 		g.t.Error("the life time of 730 days is not shown")
 	}
@@ -138,7 +137,7 @@ func (g *guide) reminder() {
 	g.refusesKey("request master-key lifetime 24 reminder 25 new-master-key", "reminder")
 	next := rand.Text()
 	g.gatewayRuns(0, masterWords(next)+g.master+"\n", "request master-key lifetime 17520 reminder 8760 current-master-key")
-	g.master = next
+	g.setMaster(next)
 	if shown := g.gatewayShows("show system masterkey-properties"); !regexp.MustCompile(`hours-to-reminder: 87(59|60)\n`).MatchString(shown) {
 		g.t.Error("the reminder is not shown")
 	}
@@ -191,4 +190,52 @@ func (g *guide) oldKeyIsKept() {
 			g.t.Errorf("the old wrapping key %s is gone", old)
 		}
 	}
+}
+
+// hunt looks for every password and key that the guide has used so far.
+func (g *guide) hunt() *hunt {
+	g.t.Helper()
+	h := newHunt(g.t)
+	h.text("Crypto Officer's password", g.partition.CryptoOfficer)
+	h.text("Crypto User's password", g.partition.CryptoUser)
+	h.text("gateway administrator's password", g.firewall.Admin)
+	h.text("API key", g.firewall.api.key)
+	for i, hsm := range append([]*world.HSM{g.hsm}, g.others...) {
+		h.text(fmt.Sprintf("password of hsm%d's administrator", i+1), hsm.Admin)
+		h.text(fmt.Sprintf("password of hsm%d's Security Officer", i+1), hsm.Password)
+	}
+	for i, key := range g.masters {
+		h.text(fmt.Sprintf("master key %d", i+1), key)
+	}
+	if g.software != nil {
+		h.key(softwareKey, g.software)
+	}
+	return h
+}
+
+// nothingInTheClear looks back: no password and no key that was used is in the
+// gateway's files, in what it printed, in its arguments or its environment. Its
+// master key is on the HSM, so that docs/key-hierarchy.md names one thing alone
+// that lies there in the clear: the device key, which nobody types.
+func (g *guide) nothingInTheClear() {
+	g.t.Helper()
+	h := g.hunt()
+	keys, err := hsmkeys.Read(g.hsm.Dir, g.t.TempDir(), g.partition.Label, []byte(g.partition.CryptoOfficer))
+	must(g.t, err)
+	for name, key := range keys {
+		h.key(name, key)
+	}
+	h.tree(g.firewall.Dir)
+	h.process(g.firewall.PID())
+	h.bytes("the gateway's output", []byte(g.firewall.Log()))
+	for _, hsm := range append([]*world.HSM{g.hsm}, g.others...) {
+		h.process(hsm.PID())
+		h.bytes("an HSM's output", []byte(hsm.Log()))
+		h.tree(hsm.Dir)
+	}
+	h.none()
+	if len(keys) < 5 || h.looked < 1<<20 {
+		g.t.Errorf("%d keys of the HSM were looked for in %d bytes: that proves nothing", len(keys), h.looked)
+	}
+	g.t.Logf("%d private keys and %d texts looked for in %d kB: none is there", len(keys)+1, len(h.texts)/6, h.looked>>10)
 }

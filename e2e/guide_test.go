@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"moongate/client"
+	"moongate/e2e/browser"
 	"moongate/e2e/world"
 )
 
@@ -29,7 +30,7 @@ import (
 func TestGuide(t *testing.T) {
 	t.Parallel()
 	rows := guideRows(t)
-	lists := [][]guideStep{hsmSteps, providerSteps, authenticationSteps, haSteps, masterKeySteps, keySteps, gatewaySteps, managementSteps, benefitSteps}
+	lists := [][]guideStep{hsmSteps, providerSteps[:1], consoleSteps, providerSteps[1:], authenticationSteps, haSteps, masterKeySteps, keySteps, gatewaySteps, managementSteps, iconSteps, benefitSteps}
 	if err := disagreement(rows, slices.Concat(lists...)); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +53,8 @@ func TestGuide(t *testing.T) {
 			}
 		}
 	}
+	g.t = t
+	g.nothingInTheClear()
 }
 
 // guideStep is a row of the guide, performed.
@@ -162,8 +165,10 @@ type guide struct {
 	partition *world.Partition
 	others    []*world.HSM // hsm2 and hsm3
 	firewall  *firewall
-	master    string   // the master key
+	masters   []string // master keys that there were
+	master    string   // the present one
 	wrapping  []string // keys of the HSM that wrapped it before
+	software  any      // the private key of a certificate in the configuration
 
 	server       *guideHost // a host that uses keys by cmu's way, without a gateway
 	workstation  *guideHost // the separate host of the guide, which has cmu
