@@ -118,16 +118,14 @@ func (g *Group) rewrite(ctx context.Context, at []candidate, next object.Group) 
 // other as peers, it gets all objects, and the record of the next epoch is
 // written. Needs the Crypto Officer, and all members of the record there, since
 // each has to list the new one. Objects that were in the partition before come
-// to all members. progress may be nil.
+// to all members. What an Add left half done, or another client's did, the next
+// one completes. progress may be nil.
 func (g *Group) Add(ctx context.Context, m Member, progress func(Progress)) error {
 	record := g.Record()
 	if known := g.member(m.Name); known != nil && known.state() != Removed && known.state() != Refused {
 		return fmt.Errorf("the group has a member %q already", m.Name)
 	}
-	if len(record.Members) >= object.MaxMembers {
-		return fmt.Errorf("the group has %d members, the most there may be; remove one first", len(record.Members))
-	}
-	_, err := g.enter(ctx, record, m, progress)
+	_, err := g.enter(ctx, record, m, true, progress)
 	return err
 }
 
@@ -146,7 +144,7 @@ func (g *Group) Replace(ctx context.Context, old string, m Member, progress func
 	gone := record.Members[i]
 	left := record
 	left.Members = slices.Delete(slices.Clone(record.Members), i, i+1)
-	entered, err := g.enter(ctx, left, m, progress)
+	entered, err := g.enter(ctx, left, m, false, progress)
 	if err != nil || entered.HSM == gone.HSM && entered.Serial == gone.Serial {
 		return err
 	}
@@ -155,8 +153,9 @@ func (g *Group) Replace(ctx context.Context, old string, m Member, progress func
 
 // enter makes a partition the last member of a record of which all members are
 // there, writes it as the next epoch, and brings the new member up, whose
-// entry it returns.
-func (g *Group) enter(ctx context.Context, record object.Group, m Member, progress func(Progress)) (object.Member, error) {
+// entry it returns. One that the record names may complete what was begun, or it
+// is refused.
+func (g *Group) enter(ctx context.Context, record object.Group, m Member, complete bool, progress func(Progress)) (object.Member, error) {
 	if g.role != client.RoleCryptoOfficer {
 		return object.Member{}, errNotOfficer
 	}
@@ -164,18 +163,28 @@ func (g *Group) enter(ctx context.Context, record object.Group, m Member, progre
 	if err := m.check(); err != nil {
 		return object.Member{}, err
 	}
-	at, err := g.present(ctx, record)
-	if err != nil {
-		return object.Member{}, err
-	}
-	if err := g.complete(at, record); err != nil {
-		return object.Member{}, fmt.Errorf("adding %q: %w", m.Name, err)
-	}
 	fresh, err := dialOne(ctx, m)
 	if err != nil {
 		return object.Member{}, err
 	}
 	defer fresh.client.Close()
+	others := record
+	others.Members = slices.DeleteFunc(slices.Clone(record.Members), func(r object.Member) bool { return r.HSM == fresh.self.HSM && r.Serial == fresh.self.Serial })
+	named := len(others.Members) < len(record.Members)
+	if named && !complete {
+		return object.Member{}, fmt.Errorf("%q is a member of the group already, and takes no other one's place", m.Name)
+	}
+	named = named && fresh.record.ID == record.ID
+	if len(others.Members) >= object.MaxMembers {
+		return object.Member{}, fmt.Errorf("the group has %d members, the most there may be; remove one first", len(others.Members))
+	}
+	at, err := g.present(ctx, others)
+	if err != nil {
+		return object.Member{}, err
+	}
+	if err := g.complete(at, others); err != nil {
+		return object.Member{}, fmt.Errorf("adding %q: %w", m.Name, err)
+	}
 	if fresh.record.Epoch > 0 && fresh.record.ID != record.ID {
 		return object.Member{}, fmt.Errorf("member %q is in group %q already; remove it there first, with `cmu ha remove`", m.Name, fresh.record.Label)
 	}
@@ -189,8 +198,13 @@ func (g *Group) enter(ctx context.Context, record object.Group, m Member, progre
 	}
 	next := record
 	next.Epoch++
-	next.Members = append(slices.Clone(record.Members), fresh.entry())
-	if err := g.rewrite(ctx, append(at, fresh), next); err != nil {
+	next.Members = append(others.Members, fresh.entry())
+	if named {
+		err = g.unchanged(at, record.Epoch)
+	} else {
+		err = g.rewrite(ctx, append(at, fresh), next)
+	}
+	if err != nil {
 		return object.Member{}, err
 	}
 	g.join(m)

@@ -50,6 +50,10 @@ func TestTwoAdministrators(t *testing.T) {
 			if name := c.hsms[first].name; err == nil || !strings.Contains(err.Error(), "must be there: "+name+": this client's configuration does not name it") {
 				t.Errorf("adding to a group of which one is not configured: %v", err)
 			}
+			must(t, other.Add(ctx, c.member(first, client.RoleCryptoOfficer), nil)) // completes its configuration
+			if r := other.Record(); r.Epoch != 2 || len(r.Members) != 3 {
+				t.Errorf("record: %+v", r)
+			}
 			must(t, g.Add(ctx, c.member(second, client.RoleCryptoOfficer), nil))
 			if r := g.Record(); r.Epoch != 3 || len(r.Members) != 4 {
 				t.Errorf("record: %+v", r)
@@ -123,6 +127,9 @@ func TestReplaceByItself(t *testing.T) {
 		must(t, sign(k))
 		newEC(t, g, fmt.Sprint("made in epoch ", epoch))
 		c.wantEqual()
+	}
+	if err := g.Replace(ctx, "hsma", c.member(1, client.RoleCryptoOfficer), nil); err == nil || !strings.Contains(err.Error(), "is a member of the group already") {
+		t.Errorf("replacing one member by the other: %v", err)
 	}
 }
 

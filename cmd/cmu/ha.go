@@ -142,6 +142,11 @@ func (t *tool) sayGroup(o options, g *ha.Group, path string) error {
 	for _, m := range r.Members {
 		made.Members = append(made.Members, m.Name)
 	}
+	for _, m := range g.Members() {
+		if m.State != ha.Live {
+			t.con.note("member %s is %s%s; `cmu ha synchronize` brings it up, or says why it cannot", m.Name, m.State, after(": ", printable(m.Reason)))
+		}
+	}
 	if o.flag("json", false) {
 		return t.con.printJSON(made)
 	}
