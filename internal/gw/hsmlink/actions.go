@@ -250,9 +250,13 @@ func (l *Link) login(ctx context.Context, mod *module, r LoginRequest) LoggedIn 
 		}
 		return done
 	}
-	done.Err = l.m.store.setPassword(of, r.Password, r.Keep)
+	_, pins, err := l.m.store.pins(mod.name) // as they are: acting is held
+	if done.Err = err; err == nil {
+		done.Err = l.m.store.setPassword(of, r.Password, r.Keep)
+	}
 	if done.Err == nil {
 		done.Err = l.m.store.change(mod.name, func(s *serverState) {
+			s.prove(of, provenAt{mod.address, fingerprintsOf(pins)})
 			s.Serial = done.Partition.Serial
 			if r.Partition != "" {
 				s.Partition = r.Partition

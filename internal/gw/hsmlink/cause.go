@@ -103,6 +103,9 @@ func explain(server, address string, err error) *Error {
 	case code == client.ErrPINLocked:
 		e.Problem = Problem{CodeLocked, "the partition's role is locked after too many wrong passwords",
 			"have it unlocked or its password reset on the HSM; the gateway then logs in by itself"}
+	case errors.Is(err, errElsewhere):
+		e.Stage, e.Problem = StageLogin, Problem{CodeNoPassword, err.Error() + ", which is not sent there by itself",
+			"if it is the partition's HSM: `request hsm login`"}
 	case errors.Is(err, errNotGiven):
 		e.Stage, e.Problem = StageLogin, noPassword
 	case code == client.ErrPINNotInitialized:

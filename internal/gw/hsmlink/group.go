@@ -173,7 +173,7 @@ func (l *Link) createGroup(ctx context.Context, password []byte, progress func(h
 	l.mu.Unlock()
 	l.m.o.Logger.Info("HSM group created", "group", record.Label, "members", len(record.Members))
 	l.m.event(Event{ID: "hsm-ha-created", Object: record.Label, Text: fmt.Sprintf("the HSM group %s is made of %s", record.Label, strings.Join(memberNames(record), ", "))})
-	l.rebuild()
+	l.rebuildGroup()
 	return record, nil
 }
 

@@ -260,3 +260,26 @@ func TestGroupOtherNames(t *testing.T) {
 		t.Errorf("wrapping keys by other names: %+v, %v", listed, err)
 	}
 }
+
+// TestGroupAgain: a group that somebody has ended can be created anew.
+func TestGroupAgain(t *testing.T) {
+	t.Parallel()
+	all, g := newCluster(t, "a", "b"), newGateway(t, nil)
+	g.use(group(all...))
+	for _, h := range all {
+		g.introduce(h)
+	}
+	g.login(client.RoleCryptoOfficer, coPassword, true)
+	first := g.groupIs(GroupWhole)
+	must(t, g.m.current().asOfficer(t.Context(), nil, func(group *ha.Group, _ ha.Config) error { return group.Dissolve(t.Context()) }))
+	record, err := g.m.CreateGroup(t.Context(), nil, nil)
+	if err != nil || record.ID == first.Record.ID {
+		t.Fatalf("creating it again: %+v, %v", record, err)
+	}
+	for end := time.Now().Add(patience); g.groupIs(GroupWhole).Record.ID != record.ID; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the group in use is %+v", g.m.Status().Group)
+		}
+	}
+	g.sign()
+}

@@ -284,7 +284,7 @@ func (l *Link) planFor(mod *module, ids *identities, idsErr error, role client.R
 	if idsErr != nil {
 		return fail(StageTLS, Problem{CodeNoIdentity, oneLine(idsErr.Error()), ""}, idsErr)
 	}
-	pinned, _, err := l.m.store.pins(mod.name)
+	pinned, pins, err := l.m.store.pins(mod.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(StageTLS, Problem{CodeNotPinned, "the HSM's certificate is not known", "give it: `request hsm authenticate`, or `request hsm server-certificate import` with the HSM's server.pem"}, err)
@@ -302,13 +302,18 @@ func (l *Link) planFor(mod *module, ids *identities, idsErr error, role client.R
 	mod.mu.Lock()
 	locked := mod.locked
 	mod.mu.Unlock()
-	switch err := l.m.store.has(of); {
+	err = l.m.store.has(of)
+	if err == nil {
+		err = l.m.store.maySend(of, mod.address, pins)
+	}
+	switch {
 	case locked:
 		p.problem = explain(mod.name, mod.address, &client.Error{Stage: client.StageLogin, Err: lockedError})
 	case err == nil:
 		p.config.Role = role
 		p.config.Password = func() ([]byte, error) { return l.m.store.password(of) }
-	case errors.Is(err, errNotGiven), errors.Is(err, errRefused):
+		p.pins = fingerprintsOf(pins)
+	case errors.Is(err, errNotGiven), errors.Is(err, errRefused), errors.Is(err, errElsewhere):
 		p.problem = explain(mod.name, mod.address, err)
 	default:
 		p.problem = &Error{Server: mod.name, Stage: StageLogin, Err: err,

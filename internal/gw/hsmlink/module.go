@@ -28,8 +28,9 @@ const (
 // plan is how a module is to be connected.
 type plan struct {
 	config client.Config
-	key    string // of all that config was made of: another key is another connection
-	given  string // the generation of the password in it
+	key    string   // of all that config was made of: another key is another connection
+	given  string   // the generation of the password in it
+	pins   []string // that the password may be sent to
 	// problem is why there is no connection (connect is false), or none that
 	// logs in (Role is RoleNone).
 	problem *Error
@@ -187,6 +188,11 @@ func (mod *module) reach(ctx context.Context, c *client.Client, p *plan, s *Serv
 			mod.address + " has stopped answering", "check the HSM and the network between; the gateway connects again by itself"}}
 	}
 	s.Serial, s.Partition = now.Partition.Serial, now.Partition.Label
+	if loggedIn && mod.link.hsm.Provider == config.NetworkHSM {
+		if err := mod.link.m.store.proven(passwordOf{mod.name, p.config.Role}, mod.address, p.pins); err != nil {
+			mod.link.m.o.Logger.Error("keeping where a password was right", "server", mod.name, "err", err)
+		}
+	}
 	if loggedIn {
 		s.Role = roleWord(p.config.Role)
 		return at(StageKeys), nil

@@ -67,6 +67,8 @@ type serverState struct {
 	Pins      []pinState `json:"pins,omitempty"`
 	Refused   []string   `json:"refused,omitempty"` // roles whose kept password was refused
 	Client    string     `json:"client-certificate,omitempty"`
+	// Proven is where each role's password was right; nobody alters the map.
+	Proven map[string]provenAt `json:"proven,omitempty"`
 }
 
 // pinState is what is known of a pin beside the certificate.

@@ -87,12 +87,22 @@ func (l *Link) officerOf(mod *module, password []byte) (client.Config, error) {
 	if !p.connect {
 		return client.Config{}, p.problem
 	}
+	of := passwordOf{mod.name, client.RoleCryptoOfficer}
+	if len(password) == 0 {
+		_, pins, err := l.m.store.pins(mod.name)
+		if err == nil {
+			err = l.m.store.maySend(of, mod.address, pins)
+		}
+		if err != nil {
+			return client.Config{}, explain(mod.name, mod.address, err)
+		}
+	}
 	p.config.Role = client.RoleCryptoOfficer
 	p.config.Password = func() ([]byte, error) {
 		if len(password) > 0 {
 			return slices.Clone(password), nil
 		}
-		return l.m.store.password(passwordOf{mod.name, client.RoleCryptoOfficer})
+		return l.m.store.password(of)
 	}
 	return p.config, nil
 }
