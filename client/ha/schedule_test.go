@@ -110,6 +110,7 @@ func newArena(t testing.TB, n int) *arena {
 	t.Helper()
 	a := &arena{cluster: newCluster(t, n)}
 	a.config = a.cluster.config(client.RoleCryptoOfficer)
+	a.config.Hedge = slowness * 150 * time.Millisecond
 	if *seedFlag == 0 {
 		a.config.Logger = nil // one schedule's story is readable, not a hundred's
 	}

@@ -107,11 +107,17 @@ func (g *Group) Synchronize(ctx context.Context, progress func(Progress)) (Repor
 	}
 	g.syncing.Lock()
 	defer g.syncing.Unlock()
-	g.calm(ctx)
-	if len(g.there()) == 0 {
-		return Report{}, g.standing(nil)
-	}
+	within, cancel := g.bounded(ctx)
+	defer cancel()
+	g.calm(within)
 	report, err := g.together(ctx, progress)
+	for err != nil && len(report.Members) == 0 {
+		// Nobody was there: all may be suspect for a moment, or just returning.
+		if g.until(within, func() bool { return len(g.there()) > 0 }) != nil || !rest(within, g.settle()) {
+			break
+		}
+		report, err = g.together(ctx, progress)
+	}
 	g.compare(ctx)
 	return report, err
 }

@@ -299,10 +299,11 @@ func (c *cluster) serve() {
 	}
 }
 
-// config is that of a group of all HSMs, quick in everything.
+// config is that of a group of all HSMs: quick in everything, but not so quick to
+// suspect a member that a busy machine keeps from answering.
 func (c *cluster) config(role client.Role) Config {
 	c.t.Helper()
-	config := Config{Label: "test-ha", Hedge: slowness * 150 * time.Millisecond, Probe: slowness * 150 * time.Millisecond}
+	config := Config{Label: "test-ha", Hedge: slowness * 500 * time.Millisecond, Probe: slowness * 150 * time.Millisecond}
 	for i := range c.hsms {
 		config.Members = append(config.Members, c.member(i, role))
 	}
