@@ -1,22 +1,17 @@
 package hsmlink
 
 import (
-	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"moongate/client"
 	"moongate/client/ha"
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/keys"

@@ -2,7 +2,6 @@ package hsmlink
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
