@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"time"
 
 	"moongate/internal/hsm/object"
 	"moongate/internal/hsm/replica"
@@ -85,7 +86,7 @@ func (s *states) follow(tx *store.Tx, p object.ID, key *store.PartitionKey) erro
 		if err != nil {
 			return err
 		}
-		state := &object.ObjectState{ID: change.ID, Sequence: change.Sequence, Deleted: change.Deleted, At: change.At}
+		state := &object.ObjectState{ID: change.ID, Sequence: change.Sequence, Deleted: change.Deleted, At: tellable(change.At)}
 		if !change.Deleted {
 			it, err := tx.Item(p, key, change.ID)
 			if err != nil {
@@ -98,6 +99,22 @@ func (s *states) follow(tx *store.Tx, p object.ID, key *store.PartitionKey) erro
 	}
 	s.sequence = sequence
 	return nil
+}
+
+// tellable is the nearest time that the wire has words for, 1970 to 9999: when an
+// object was destroyed is what some HSM's clock said, and keeps nobody from
+// comparing partitions.
+func tellable(at time.Time) time.Time {
+	first, last := time.Unix(1, 0).UTC(), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	switch {
+	case at.IsZero(): // of what is there
+		return at
+	case at.Before(first):
+		return first
+	case at.After(last):
+		return last
+	}
+	return at
 }
 
 func (s *states) put(mac hash.Hash, state *object.ObjectState) {

@@ -31,6 +31,11 @@ type Item struct {
 const (
 	itemLive      = 1
 	itemTombstone = 2
+
+	// Times are of the years 1 to 9999, in seconds since 1970: others have no
+	// common text.
+	firstTime = -62135596800
+	endOfTime = 253402300800
 )
 
 // append writes: ID, kind (uint8), and of a live object handle (uint64),
@@ -127,8 +132,9 @@ func (it *Item) decode(r *reader) bool {
 	case r.bad:
 		return false
 	case kind == itemTombstone:
-		it.Deleted, it.At = true, time.Unix(int64(r.number(8)), 0).UTC()
-		return !r.bad
+		at := int64(r.number(8))
+		it.Deleted, it.At = true, time.Unix(at, 0).UTC()
+		return !r.bad && firstTime <= at && at < endOfTime
 	case kind != itemLive:
 		return false
 	}
