@@ -32,7 +32,7 @@ prove: test-packages build ## search both processes' memory for the CA's key
 	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^TestProve' ./e2e/
 
 guide: test-packages build ## the administrator's guide, performed step by step
-	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^TestGuide' ./e2e/
+	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^Test(Web)?Guide' ./e2e/
 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $(or $(FUZZTIME),1m)

@@ -177,6 +177,7 @@ type guide struct {
 	certificate  listed
 	exported     string // file with the certificate
 	inspection   *inspection
+	browser      *browser.Browser
 }
 
 // guideHosts are the machines of the guide, by the addresses that it has.
