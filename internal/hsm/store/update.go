@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"moongate/internal/hsm/object"
 )
 
 // maxGroup is how many updates share a commit at most.
@@ -54,6 +56,10 @@ func (s *Store) View(fn func(*Tx) error) error {
 	}
 	return err
 }
+
+// errStuck is for people at a distance; why it is so stays here, and in the log
+// of the update that failed first.
+var errStuck = object.Errorf(object.ErrDeviceError, "the store could not be written and takes no more updates until the HSM is started again; see to its disk first")
 
 var errGone = errors.New("updating store: the goroutine that committed for others ended")
 
@@ -168,7 +174,7 @@ func without(list []*update, gone *update) []*update {
 // with nothing changed, or else how the commit itself went.
 func (s *Store) commit(list []*update) (failed *update, err error) {
 	if s.group.broken != nil {
-		return nil, fmt.Errorf("the store takes no more updates until it is opened again, since: %w", s.group.broken)
+		return nil, fmt.Errorf("%w: %w", errStuck, s.group.broken)
 	}
 	f := s.file.Load() // Erase leads, too: it stays
 	btx, err := f.db.Begin(true)

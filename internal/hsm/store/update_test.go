@@ -211,6 +211,8 @@ func TestADiskThatRefusesStopsTheStore(t *testing.T) {
 	s.group.broken = errors.New("input/output error")
 	if err := s.Update(put("after")); err == nil || !strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("Update after a failed commit: %v", err)
+	} else if told, is := errors.AsType[*object.Error](err); !is || told.Code != object.ErrDeviceError || strings.Contains(told.Detail, "input/output") {
+		t.Errorf("clients are told %v", told)
 	}
 	if !s.has(t, "before") {
 		t.Error("reading stopped too")
