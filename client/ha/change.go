@@ -134,6 +134,7 @@ func (g *Group) spreadFrom(ctx context.Context, from *member, ids []ID) (reached
 			case err == nil:
 				reached = append(reached, m)
 				m.reached(ids)
+				g.tellMerged(from, m, result)
 			case answered:
 				refused = append(refused, MemberError{m.name, unwrapMember(err)})
 			default:
@@ -147,6 +148,17 @@ func (g *Group) spreadFrom(ctx context.Context, from *member, ids []ID) (reached
 	}
 	all.Wait()
 	return reached, away, refused, lost
+}
+
+// tellMerged logs what a copy of a change met at a member: another change, which
+// the one that was copied knew nothing of. The rest is the keeper's.
+func (g *Group) tellMerged(from, to *member, result copied) {
+	for _, r := range result {
+		if r.Outcome == object.CloneMerged {
+			g.log.Warn("HA members had changed an object apart", "group", g.config.Label, "object", r.ID, "from", from.name, "to", to.name, "detail", r.Detail)
+			g.wakeKeeper()
+		}
+	}
 }
 
 // unwrapMember is err without the name of a member in front.

@@ -5,7 +5,9 @@ import (
 	"crypto/elliptic"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,4 +97,48 @@ func TestTwoClients(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestChangeMeetsAnother: a change meets one that somebody made past the group:
+// it is told, and all members hold the same soon.
+func TestChangeMeetsAnother(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	var log lines
+	config := c.config(client.RoleCryptoOfficer)
+	config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	config.Probe = time.Minute // nothing is compared by itself
+	g := c.create(config)
+	key := newEC(t, g, "k")
+	past := c.direct(1)
+	label := func(text string) client.Template {
+		return client.NewTemplate(client.TextAttr(client.AttrLabel, text))
+	}
+	must(t, past.SetAttributes(t.Context(), key.ID(), label("one")))
+	must(t, past.SetAttributes(t.Context(), key.ID(), label("two")))
+	must(t, g.SetAttributes(t.Context(), key.ID(), label("three")))
+	if text := log.String(); !strings.Contains(text, "changed an object apart") || !strings.Contains(text, "three") || !strings.Contains(text, "two") {
+		t.Errorf("the log does not tell of it: %s", text)
+	}
+	_, err := g.Synchronize(t.Context(), nil)
+	must(t, err)
+	c.wantEqual()
+}
+
+// lines is a log in memory.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
