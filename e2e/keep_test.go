@@ -33,7 +33,7 @@ func mayEnter(t *testing.T, api, password string) bool {
 	return strings.Contains(out, "<key>")
 }
 
-var apiAddress = regexp.MustCompile(`https://\S+/api/`)
+var webAddress = regexp.MustCompile(`(?m)^gateway +(https://\S+/) .*XML API at /(api/)`)
 
 // TestKeepingAGateway is what an administrator does on the gateway's machine
 // when something went wrong: nobody knows the password, the machine is gone.
@@ -45,7 +45,11 @@ func TestKeepingAGateway(t *testing.T) {
 	dir := filepath.Join(top, "data")
 	gateway := filepath.Join(dir, "gateway")
 	u := startUp(t, program, dir)
-	api := apiAddress.FindString(strings.Join(u.said, "\n"))
+	web := webAddress.FindStringSubmatch(strings.Join(u.said, "\n"))
+	if web == nil {
+		t.Fatalf("`moongate up` does not say where the XML API is:\n%s", strings.Join(u.said, "\n"))
+	}
+	api := web[1] + web[2]
 	cred := command(t, program, "credentials", "-data", dir)
 	_, first, _ := strings.Cut(cred, "gateway-admin=")
 	if first = strings.TrimSpace(first); !mayEnter(t, api, first) {

@@ -28,9 +28,6 @@ func TestUpFailover(t *testing.T) {
 	t.Parallel()
 	program, err := world.Program(t.Context(), "moongate")
 	must(t, err)
-	if _, err := world.Program(t.Context(), "moongate-hsm"); err != nil {
-		t.Fatal(err)
-	}
 	u := startUp(t, program, filepath.Join(world.T(t).Dir(), "data"), "-hsms", "2")
 	defer u.stop()
 	said := strings.Join(u.said, "\n")

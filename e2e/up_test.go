@@ -137,6 +137,9 @@ type running struct {
 // startUp starts `moongate up` on free ports and waits for its `ready`.
 func startUp(t *testing.T, program, dir string, options ...string) *running {
 	t.Helper()
+	if _, err := world.Program(t.Context(), "moongate-hsm"); err != nil { // it runs that one beside itself
+		t.Fatal(err)
+	}
 	u := &running{t: t, done: make(chan error, 1)}
 	u.cmd = exec.Command(program, "up", "-data", dir, "-hsm-port", "0", "-hsm-ssh-port", "0", "-hsm-metrics-port", "0", "-proxy-port", "0", "-inbound-port", "0", "-origin-port", "0",
 		"-web-port", "0", "-ssh-port", "0", "-gateway-metrics-port", "0")
