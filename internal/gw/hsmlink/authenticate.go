@@ -95,8 +95,8 @@ func (m *Manager) Authenticate(ctx context.Context, server string, r Authenticat
 	return a.run(ctx)
 }
 
-// word is what may stand in a command of the HSM's shell.
-var word = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
+// word is what may stand in a command of the HSM's shell: never an option.
+var word = regexp.MustCompile(`^[A-Za-z0-9._@][A-Za-z0-9._@-]{0,63}$`)
 
 // check refuses what cannot work, before anything is said to the HSM.
 func (r *AuthenticateRequest) check(server string) error {
@@ -106,11 +106,11 @@ func (r *AuthenticateRequest) check(server string) error {
 	case !strings.HasPrefix(r.Fingerprint, "SHA256:"):
 		return fmt.Errorf("the SSH host key's fingerprint is %q, expected SHA256: and 43 characters, as ssh-keygen -l prints it", r.Fingerprint)
 	case !word.MatchString(r.User):
-		return fmt.Errorf("the HSM's user is %q, expected 1 to 64 letters, digits, dots, dashes or underscores", r.User)
+		return fmt.Errorf("the HSM's user is %q, expected 1 to 64 letters, digits, dots, dashes or underscores, the first no dash", r.User)
 	case len(r.Password) == 0:
 		return errors.New("the HSM administrator's password is empty")
 	case r.Register && !word.MatchString(r.ClientName):
-		return fmt.Errorf("the client's name is %q, expected 1 to 64 letters, digits, dots, dashes or underscores", r.ClientName)
+		return fmt.Errorf("the client's name is %q, expected 1 to 64 letters, digits, dots, dashes or underscores, the first no dash", r.ClientName)
 	case r.Register && r.Partition != "" && !partitionWord.MatchString(r.Partition):
 		return fmt.Errorf("the partition's label is %q, expected 1 to 64 printable characters without quotes and backslashes", r.Partition)
 	case !r.Register && r.Partition != "":

@@ -155,13 +155,17 @@ func (s *appliance) localAddress() string {
 	return ""
 }
 
+// leave closes a client of the HSM's files. Nobody waits for the HSM to agree: the
+// end of the connection ends it, too.
+func leave(files *sftp.Client) { go files.Close() }
+
 // fetch reads a file of the HSM's.
 func (s *appliance) fetch(name string) ([]byte, error) {
 	files, err := sftp.NewClient(s.client)
 	if err != nil {
 		return nil, fmt.Errorf("opening the HSM's files: %s", oneLine(err.Error()))
 	}
-	defer files.Close()
+	defer leave(files)
 	f, err := files.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s on the HSM: %s", name, oneLine(err.Error()))
@@ -183,7 +187,7 @@ func (s *appliance) deliver(name string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("opening the HSM's files: %s", oneLine(err.Error()))
 	}
-	defer files.Close()
+	defer leave(files)
 	f, err := files.Create(name)
 	if err != nil {
 		return fmt.Errorf("writing %s on the HSM: %s", name, oneLine(err.Error()))
