@@ -14,6 +14,7 @@ import (
 	"moongate/internal/gw/config"
 	"moongate/internal/gw/hsmlink"
 	"moongate/internal/gw/jobs"
+	"moongate/internal/gw/mgmt"
 )
 
 // Device > Setup > HSM.
@@ -456,6 +457,9 @@ var groupActs = map[string]struct {
 
 func groupDialog(v *visit, d hsmData, f *Form) (templ.Component, error) {
 	act := v.r.PathValue("act")
+	if groupActs[act].Title == "" {
+		return nil, &mgmt.Error{Code: mgmt.CodeNotFound, Lines: []string{fmt.Sprintf("There is no act %q on a group.", act)}}
+	}
 	if f == nil {
 		f = blank()
 	}

@@ -47,6 +47,7 @@ func TestTwoAdministrators(t *testing.T) {
 			t.Errorf("%s, pressed again: %d\n%s", edit, res.StatusCode, body)
 		}
 	}
+	mine.says("an act that is none", http.StatusNotFound, "no act")(mine.get(hsmPage + "/group/zzz"))
 	for _, gone := range []string{rulesPage, profilesPage, administratorsPage} {
 		mine.says("a form of nothing", http.StatusNotFound, "There is no")(mine.get(gone + "/edit/gone"))
 		mine.says("OK to nothing", http.StatusNotFound, "There is no")(mine.post(gone+"/edit/gone", "name", "gone", "type", "ssl-forward-proxy", "action", "decrypt", "role", "superuser"))
