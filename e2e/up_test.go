@@ -150,6 +150,8 @@ func startUp(t *testing.T, program, dir string, options ...string) *running {
 	must(t, err)
 	began := time.Now()
 	must(t, u.cmd.Start())
+	// Where the test fails before it stops it; its processes end with it.
+	t.Cleanup(func() { _ = u.cmd.Process.Kill() })
 	lines := make(chan string, 100)
 	go func() {
 		scanner := bufio.NewScanner(out)
