@@ -61,6 +61,7 @@ type arena struct {
 // result is what a schedule found.
 type result struct {
 	calls    atomic.Int64
+	signed   []atomic.Int64 // calls that ended, by key
 	errors   atomic.Int64
 	longest  atomic.Int64 // nanoseconds
 	recovery atomic.Int64 // the longest time from a fault's end until the member was used
@@ -162,8 +163,9 @@ func (a *arena) run(ctx context.Context, seed uint64) *result {
 	a.out = out
 	ctx, cancel := context.WithCancel(ctx)
 	var load sync.WaitGroup
-	for _, key := range a.keys {
-		load.Go(func() { a.load(ctx, key, out) })
+	out.signed = make([]atomic.Int64, len(a.keys))
+	for i, key := range a.keys {
+		load.Go(func() { a.load(ctx, key, out, &out.signed[i]) })
 	}
 	var changer *changer
 	if random.IntN(2) == 0 {
@@ -219,6 +221,20 @@ func (a *arena) step(ctx context.Context, random *rand.Rand, out *result) {
 		})
 	}
 	recovering.Wait()
+	out.quiet(ctx)
+}
+
+// quiet waits until every call that began before now is over. One that a member
+// with a wrong clock refused, and that is asked of another one just when that
+// dies too, has no good member left, although each fault left one.
+func (r *result) quiet(ctx context.Context) {
+	for i := range r.signed {
+		for before := r.signed[i].Load(); r.signed[i].Load() < before+2; {
+			if !rest(ctx, time.Millisecond) {
+				return
+			}
+		}
+	}
 }
 
 // recovered notes how long it took until a member was used again.
@@ -254,13 +270,14 @@ func (a *arena) used(name string) bool {
 }
 
 // load signs steadily.
-func (a *arena) load(ctx context.Context, key client.Key, out *result) {
+func (a *arena) load(ctx context.Context, key client.Key, out *result, signed *atomic.Int64) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := sign(key)
 		raise(&out.longest, time.Since(began))
 		raise(&out.during, time.Since(began))
 		out.calls.Add(1)
+		signed.Add(1)
 		if err != nil {
 			out.wrong("signing: %v", err)
 		}
