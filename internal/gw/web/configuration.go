@@ -91,6 +91,9 @@ func importConfiguration(v *visit) error {
 
 func exportConfiguration(v *visit) error {
 	name := v.r.URL.Query().Get("version")
+	if n, err := strconv.Atoi(name); err == nil && n < 1 || err != nil && name != "running" && name != "candidate" {
+		return missing(v)
+	}
 	data, err := v.m().ExportConfig(v.ctx(), v.who(), which(name))
 	if err != nil {
 		return v.sorry(configurationPage, err)

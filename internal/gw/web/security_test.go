@@ -121,6 +121,23 @@ func TestSessions(t *testing.T) {
 	if res, _ := out.get("/commit"); res.StatusCode != http.StatusSeeOther {
 		t.Error("after the log-out the session is open")
 	}
+	// One administrator's many sessions push out his own, and nobody else's.
+	other := w.login("second")
+	for range maxOwn + 1 {
+		name, _ := w.web.sessions.begin(as("device"), w.Enter(as("device")))
+		if name == "" {
+			t.Fatal("no session")
+		}
+	}
+	own := 0
+	for _, s := range w.web.sessions.open {
+		if s.caller.Name == "device" {
+			own++
+		}
+	}
+	if res, _ := other.get("/commit"); res.StatusCode != http.StatusOK || own != maxOwn {
+		t.Errorf("after %d sessions of one administrator he has %d, another's answers %d", maxOwn+1, own, res.StatusCode)
+	}
 	// Idle: what a page asks for by itself does not count.
 	idle := w.login("admin")
 	for range 4 {

@@ -18,6 +18,7 @@ const cookieName = "__Host-moongate"
 const (
 	longest     = 12 * time.Hour // from the login on, however busy
 	maxSessions = 256            // of all administrators; the one that was idle longest goes
+	maxOwn      = 32             // of one administrator, likewise
 )
 
 // session is an administrator who has logged in.
@@ -61,17 +62,28 @@ func (all *sessions) begin(c mgmt.Caller, visit *mgmt.Visit) (name string, s *se
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	all.expire(now)
-	if len(all.open) >= maxSessions {
-		var oldest *session
-		for _, o := range all.open {
-			if oldest == nil || o.lastUsed().Before(oldest.lastUsed()) {
-				oldest = o
-			}
-		}
-		all.drop(oldest)
-	}
+	all.makeRoom(maxOwn, func(o *session) bool { return o.caller.Name == c.Name })
+	all.makeRoom(maxSessions, func(*session) bool { return true })
 	all.open[s.key] = s
 	return name, s
+}
+
+// makeRoom drops the session that was idle longest, where those that count are
+// as many as may be; mu is held.
+func (all *sessions) makeRoom(most int, counts func(*session) bool) {
+	n := 0
+	var oldest *session
+	for _, o := range all.open {
+		if !counts(o) {
+			continue
+		}
+		if n++; oldest == nil || o.lastUsed().Before(oldest.lastUsed()) {
+			oldest = o
+		}
+	}
+	if n >= most {
+		all.drop(oldest)
+	}
 }
 
 // find returns the session of a request, nil where it has none.
