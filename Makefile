@@ -31,8 +31,9 @@ bench: build ## the comparison table, beside Squid and nginx
 prove: test-packages build ## search both processes' memory for the CA's key
 	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^TestProve' ./e2e/
 
-guide: test-packages build ## the administrator's guide, performed step by step
-	MOONGATE_BIN=$(CURDIR)/bin $(GO) test -count=1 -v -run '^Test(Web)?Guide' ./e2e/
+guide: test-packages build ## the administrator's guide, performed step by step; pictures of each page in bin/guide
+	MOONGATE_BIN=$(CURDIR)/bin MOONGATE_SCREENSHOTS=$(or $(MOONGATE_SCREENSHOTS),$(CURDIR)/bin/guide) $(GO) test -count=1 -v -run '^Test(Web)?Guide' ./e2e/
+	@echo "Pictures of the web UI's steps and pages: $(or $(MOONGATE_SCREENSHOTS),$(CURDIR)/bin/guide)"
 
 fuzz: ## each fuzz target for FUZZTIME (default 1m)
 	@scripts/fuzz $(or $(FUZZTIME),1m)
