@@ -50,7 +50,9 @@ func TestDisasterDrill(t *testing.T) {
 		"SITE=app.test", "SITE_AT="+s.gateway.Inbound["app"], "SITE_CA="+s.bundle("app-rsa", "app-ecdsa"))
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	endGroup(t, cmd.Process.Pid)
+	if err != nil {
 		var said strings.Builder
 		files, _ := filepath.Glob(filepath.Join(cmd.Dir, "*.[sl]*"))
 		for _, file := range files {
@@ -61,6 +63,18 @@ func TestDisasterDrill(t *testing.T) {
 		t.Fatalf("%v\n%s\n%s\n%s", err, out.String(), problems.String(), said.String())
 	}
 	compareTour(t, out.String(), printed)
+}
+
+// endGroup kills what a script left running, and waits until it is gone: it may
+// write below a directory that is to be removed.
+func endGroup(t *testing.T, group int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); syscall.Kill(-group, syscall.SIGKILL) == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("the script's processes do not end")
+			return
+		}
+	}
 }
 
 // softwareKey imports a certificate with its key, in-software, and commits.

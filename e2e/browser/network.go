@@ -18,7 +18,9 @@ type traffic struct {
 	mu      sync.Mutex
 	bytes   float64 // of answers, with their headers, as they were sent; guarded by mu
 	pending map[network.RequestID]bool
-	faults  []string // guarded by mu
+	loader  cdp.LoaderID // of the page that is loaded; guarded by mu
+	last    time.Time    // when something came or went last; guarded by mu
+	faults  []string     // guarded by mu
 }
 
 // listen hears what the page does from now on.
@@ -29,13 +31,16 @@ func (p *Page) listen() error {
 	err := chromedp.Listen(p.ctx, func(event any) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		n.last = time.Now()
 		switch e := event.(type) {
 		case *network.EventRequestWillBeSent:
 			if string(e.RequestID) == string(e.LoaderID) { // another page; what the last one waited for is given up
 				clear(n.pending)
-				n.bytes = 0
+				n.bytes, n.loader = 0, e.LoaderID
 			}
-			n.pending[e.RequestID] = true
+			if e.LoaderID == n.loader { // not one that the last page sent while it was left
+				n.pending[e.RequestID] = true
+			}
 			if at := e.Request.URL; !strings.HasPrefix(at, server+"/") && !strings.HasPrefix(at, "data:") && at != "about:blank" {
 				n.faults = append(n.faults, "it asks another server: "+at)
 			}
@@ -77,6 +82,9 @@ func (p *Page) blameless() {
 	}
 }
 
+// quiet is how long nothing comes or goes when a page is loaded.
+const quiet = 2 * time.Second
+
 // Weight loads an address as at the first visit, and returns the bytes that came
 // over the wire, headers included, with everything the page consists of.
 func (p *Page) Weight(path string) int {
@@ -86,7 +94,8 @@ func (p *Page) Weight(path string) int {
 	p.until("loading "+path, func() error {
 		p.network.mu.Lock()
 		defer p.network.mu.Unlock()
-		if len(p.network.pending) > 0 {
+		// The browser does not tell the end of each request that a page gave up.
+		if len(p.network.pending) > 0 && time.Since(p.network.last) < quiet {
 			return errLoading
 		}
 		return nil
