@@ -3,15 +3,19 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,7 +41,34 @@ func newPlace(t *testing.T) Options {
 		}
 		must(t, os.Chmod(filepath.Join(top, name), 0o755))
 	}
-	return Options{Dir: filepath.Join(top, "my data"), Programs: top, Out: io.Discard, Logger: slog.New(slog.DiscardHandler)}
+	return Options{Dir: filepath.Join(top, "my data"), Programs: top, Out: io.Discard, Logger: slog.New(slog.DiscardHandler), Ports: testPorts(t)}
+}
+
+// Ports of the tests are kept over starts, and so must not be those that the
+// kernel gives to whoever asks for any meanwhile (ip_local_port_range begins at
+// 32768). Each test has a hundred of its own.
+var (
+	firstTestPort = 20_000 + 100*rand.IntN(60)
+	testPortSets  atomic.Int64
+)
+
+func testPorts(t *testing.T) Ports {
+	t.Helper()
+	for range 60 {
+		at := firstTestPort + 100*int(testPortSets.Add(1)-1)
+		free := true
+		for port := at; port < at+100 && free; port++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if free = err == nil; free {
+				must(t, l.Close())
+			}
+		}
+		if free {
+			return Ports{HSM: at, HSMShell: at + 20, HSMFigures: at + 40, Proxy: at + 60, Inbound: at + 61, Origin: at + 62, Web: at + 63, Shell: at + 64, Figures: at + 65}
+		}
+	}
+	t.Fatal("no hundred ports in a row are free")
+	return Ports{}
 }
 
 // TestInterruptedProvisioningIsCompleted: a first start of two HSMs that is
