@@ -73,7 +73,11 @@ func (v *visit) dashboardData() (d dashboardData, err error) {
 		return d, err
 	}
 	d.Active, d.Decrypted = info.Active, info.Decrypted
-	d.Bytes, d.Handshakes, d.Signatures, d.Total = v.h.figures.rates()
+	d.Bytes, d.Handshakes, d.Signatures = v.h.figures.rates()
+	// Not the last sample: what has just passed is to be seen at once.
+	if d.Total, err = v.h.count(v.ctx()); err != nil {
+		return d, err
+	}
 	d.Empty = d.Total.handshakes == 0 && d.Total.decrypted+d.Total.relayed+d.Total.blocked == 0
 	failures, err := v.m().Logs(v.ctx(), v.who(), logstore.Query{Log: logstore.Decryption, Filter: "( error neq '' ) and ( receive_time in last-24-hrs )", Limit: failuresLooked})
 	if err != nil {

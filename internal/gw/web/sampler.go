@@ -44,11 +44,26 @@ func (h *Handler) Run(ctx context.Context) error {
 	}
 }
 
+// sample keeps the present figures.
 func (h *Handler) sample(ctx context.Context) {
-	list, err := h.m.Counters(ctx, mgmt.AtConsole())
+	s, err := h.count(ctx)
 	if err != nil {
 		h.log.Debug("reading the figures", "err", err)
 		return
+	}
+	h.figures.mu.Lock()
+	defer h.figures.mu.Unlock()
+	h.figures.ring = append(h.figures.ring, s)
+	if len(h.figures.ring) > samples {
+		h.figures.ring = h.figures.ring[len(h.figures.ring)-samples:]
+	}
+}
+
+// count reads the present figures.
+func (h *Handler) count(ctx context.Context) (sample, error) {
+	list, err := h.m.Counters(ctx, mgmt.AtConsole())
+	if err != nil {
+		return sample{}, err
 	}
 	s := sample{at: h.now()}
 	for _, c := range list {
@@ -73,19 +88,14 @@ func (h *Handler) sample(ctx context.Context) {
 			s.handshakes += c.Value
 		}
 	}
-	h.figures.mu.Lock()
-	defer h.figures.mu.Unlock()
-	h.figures.ring = append(h.figures.ring, s)
-	if len(h.figures.ring) > samples {
-		h.figures.ring = h.figures.ring[len(h.figures.ring)-samples:]
-	}
+	return s, nil
 }
 
 // series is one figure a second, the oldest first.
 type series []float64
 
 // rates are what changed from sample to sample.
-func (f *sampler) rates() (bytes, handshakes, signatures series, latest sample) {
+func (f *sampler) rates() (bytes, handshakes, signatures series) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := 1; i < len(f.ring); i++ {
@@ -104,8 +114,5 @@ func (f *sampler) rates() (bytes, handshakes, signatures series, latest sample) 
 		handshakes = append(handshakes, rate(a.handshakes, b.handshakes))
 		signatures = append(signatures, rate(a.signatures, b.signatures))
 	}
-	if n := len(f.ring); n > 0 {
-		latest = f.ring[n-1]
-	}
-	return bytes, handshakes, signatures, latest
+	return bytes, handshakes, signatures
 }
