@@ -193,6 +193,10 @@ func (g *webGuide) pages() {
 					g.judge(t, p, page.name+"-dark")
 				}
 			}
+			// By now there are samples to draw.
+			p.Dark(false)
+			p.Open("/dashboard")
+			p.Shot("dashboard")
 		})
 	}
 }

@@ -76,7 +76,7 @@ func Start(t TB, server string) *Browser {
 		t.Fatalf("starting a browser: %v", err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.NoSandbox, chromedp.UserDataDir(b.profile),
+		chromedp.NoSandbox, chromedp.UserDataDir(b.profile), chromedp.Env("HOME="+b.profile),
 		chromedp.Flag("ignore-certificate-errors-spki-list", pin),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("hide-scrollbars", true),
