@@ -35,6 +35,8 @@ var layers = map[string][]string{
 	"internal/passphrase": {},
 	// ownsocket is a unix socket for the program's own user and root.
 	"internal/ownsocket": {},
+	// xmltext writes text into XML, for the configuration and the API.
+	"internal/xmltext": {},
 	// httpd serves HTTP until it is told to stop.
 	"internal/httpd": {},
 	// syslog sends lines; what they say is its callers'.
@@ -82,7 +84,7 @@ var layers = map[string][]string{
 	// The gateway. flow holds the data plane's words; intercept knows no
 	// certificate store and no HSM, only a flow.Certifier.
 	"internal/gw/flow":   {},
-	"internal/gw/config": {"internal/durable"},
+	"internal/gw/config": {"internal/durable", "internal/xmltext"},
 	// vault for the words of what wraps its master key.
 	// p11host starts and watches moongate-p11; handover for what they say.
 	"internal/gw/p11host": {"client", "internal/ownsocket", "internal/p11/handover"},
@@ -112,7 +114,7 @@ var layers = map[string][]string{
 	"internal/gw/mgmt": {"client/ha", "internal/gw/config", "internal/gw/hsmlink", "internal/gw/revision", "internal/gw/vault", "internal/gw/admin", "internal/gw/jobs", "internal/gw/certstore", "internal/gw/keys", "internal/gw/plane", "internal/gw/policy", "internal/gw/flow", "internal/gw/logstore", "internal/keyfile", "internal/login", "internal/syslog"},
 	// config for its nodes and the schema, admin and jobs for words, vault and
 	// revision for those of a change of the master key, and of locks.
-	"internal/gw/ops": {"internal/gw/mgmt", "internal/gw/config", "internal/gw/hsmlink", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
+	"internal/gw/ops": {"internal/xmltext", "internal/gw/mgmt", "internal/gw/config", "internal/gw/hsmlink", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault"},
 	"internal/gw/api": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore"},
 	"internal/gw/web": {"internal/gw/mgmt", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/gw/logstore", "internal/gw/plane", "internal/gw/revision", "internal/gw/vault", "internal/gw/hsmlink", "internal/gw/flow"},
 	"internal/gw/cli": {"internal/gw/mgmt", "internal/gw/hsmlink", "internal/gw/ops", "internal/gw/config", "internal/gw/admin", "internal/gw/jobs", "internal/shell", "internal/sshd"},

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"unicode/utf8"
+
+	"moongate/internal/xmltext"
 )
 
 // Encode writes a tree as one XML document, indented by two spaces, a leaf on
@@ -30,7 +32,7 @@ func encode(b *bytes.Buffer, n *Node, depth int) {
 		b.WriteString("</" + n.Name + ">\n")
 	case n.Text != "":
 		b.WriteString(">")
-		escape(b, n.Text, textEscapes)
+		xmltext.Text(b, n.Text)
 		b.WriteString("</" + n.Name + ">\n")
 	default:
 		b.WriteString("/>\n")
@@ -45,43 +47,13 @@ func indent(b *bytes.Buffer, depth int) {
 
 func writeAttr(b *bytes.Buffer, name, value string) {
 	b.WriteString(" " + name + `="`)
-	escape(b, value, attrEscapes)
+	xmltext.Attr(b, value)
 	b.WriteString(`"`)
-}
-
-// A carriage return is written as a reference because a parser makes a line
-// feed of a bare one (XML 1.0 section 2.11), and so, within an attribute, is
-// every white space that it would make a space of (section 3.3.3).
-var (
-	textEscapes = map[rune]string{'&': "&amp;", '<': "&lt;", '>': "&gt;", '\r': "&#xD;"}
-	attrEscapes = map[rune]string{
-		'&': "&amp;", '<': "&lt;", '>': "&gt;", '"': "&quot;",
-		'\r': "&#xD;", '\n': "&#xA;", '\t': "&#x9;",
-	}
-)
-
-func escape(b *bytes.Buffer, s string, escapes map[rune]string) {
-	for _, r := range s {
-		switch e, special := escapes[r]; {
-		case special:
-			b.WriteString(e)
-		case isXML(r):
-			b.WriteRune(r)
-		default:
-			b.WriteRune(utf8.RuneError)
-		}
-	}
-}
-
-// isXML reports the characters that a document may hold (XML 1.0 section 2.2).
-func isXML(r rune) bool {
-	return r == '\t' || r == '\n' || r == '\r' ||
-		r >= 0x20 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000 && r <= 0x10ffff
 }
 
 // isText reports whether XML can hold the whole of s.
 func isText(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !isXML(r) })
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !xmltext.Holds(r) })
 }
 
 // Compact writes a tree, or a part of one, as one line of XML without a
@@ -103,7 +75,7 @@ func compact(b *bytes.Buffer, n *Node) {
 		b.WriteString("</" + n.Name + ">")
 	case n.Text != "":
 		b.WriteString(">")
-		escape(b, n.Text, textEscapes)
+		xmltext.Text(b, n.Text)
 		b.WriteString("</" + n.Name + ">")
 	default:
 		b.WriteString("/>")

@@ -3,8 +3,8 @@ package ops
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
-	"unicode/utf8"
+
+	"moongate/internal/xmltext"
 )
 
 // Result is what came of a command, for programs and for people.
@@ -60,13 +60,13 @@ func (e *Element) Add(children ...*Element) *Element {
 // character that XML cannot hold becomes U+FFFD.
 func (e *Element) Append(b *bytes.Buffer) {
 	if e.Name == "" {
-		escape(b, e.Text, textEscapes)
+		xmltext.Text(b, e.Text)
 		return
 	}
 	b.WriteString("<" + e.Name)
 	for _, a := range e.Attrs {
 		b.WriteString(" " + a.Name + `="`)
-		escape(b, a.Value, attrEscapes)
+		xmltext.Attr(b, a.Value)
 		b.WriteString(`"`)
 	}
 	if e.Text == "" && len(e.Children) == 0 {
@@ -75,46 +75,14 @@ func (e *Element) Append(b *bytes.Buffer) {
 	}
 	b.WriteString(">")
 	if e.CDATA {
-		b.WriteString("<![CDATA[")
-		escape(b, strings.ReplaceAll(e.Text, "]]>", "]]]]><![CDATA[>"), nil)
-		b.WriteString("]]>")
+		xmltext.CDATA(b, e.Text)
 	} else {
-		escape(b, e.Text, textEscapes)
+		xmltext.Text(b, e.Text)
 	}
 	for _, c := range e.Children {
 		c.Append(b)
 	}
 	b.WriteString("</" + e.Name + ">")
-}
-
-// Escapes as XML 1.0 needs them for a parser to give back the same text: a bare
-// carriage return would become a line feed (section 2.11), white space in an
-// attribute a space (section 3.3.3).
-var (
-	textEscapes = map[rune]string{'&': "&amp;", '<': "&lt;", '>': "&gt;", '\r': "&#xD;"}
-	attrEscapes = map[rune]string{
-		'&': "&amp;", '<': "&lt;", '>': "&gt;", '"': "&quot;",
-		'\r': "&#xD;", '\n': "&#xA;", '\t': "&#x9;",
-	}
-)
-
-func escape(b *bytes.Buffer, s string, escapes map[rune]string) {
-	for _, r := range s {
-		switch e, special := escapes[r]; {
-		case special:
-			b.WriteString(e)
-		case isXML(r):
-			b.WriteRune(r)
-		default:
-			b.WriteRune(utf8.RuneError)
-		}
-	}
-}
-
-// isXML reports the characters that a document may hold (XML 1.0 section 2.2).
-func isXML(r rune) bool {
-	return r == '\t' || r == '\n' || r == '\r' ||
-		r >= 0x20 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000 && r <= 0x10ffff
 }
 
 // JSON writes the result's elements as one object: entries, members and

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"moongate/internal/gw/mgmt"
+	"moongate/internal/xmltext"
 )
 
 // TestParseXML has commands as clients of the API send them.
@@ -148,7 +149,7 @@ func FuzzElement(f *testing.F) {
 		}
 		clean := func(s string) string {
 			return strings.Map(func(r rune) rune {
-				if !isXML(r) {
+				if !xmltext.Holds(r) {
 					return '\uFFFD'
 				}
 				return r
