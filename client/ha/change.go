@@ -174,8 +174,6 @@ func unwrapMember(err error) error {
 func (g *Group) makeObjects(ctx context.Context, call string, n need, make func(context.Context, *client.Client) ([]ID, error)) error {
 	ctx, cancel := g.lengthy(ctx)
 	defer cancel()
-	g.changing.RLock()
-	defer g.changing.RUnlock()
 	var ids []ID
 	from, err := g.primary(ctx, n, func(ctx context.Context, c *client.Client) error {
 		var err error
@@ -258,8 +256,6 @@ func (g *Group) lengthy(ctx context.Context) (context.Context, context.CancelFun
 func (g *Group) SetAttributes(ctx context.Context, id ID, t client.Template) error {
 	ctx, cancel := g.bounded(ctx)
 	defer cancel()
-	g.changing.RLock()
-	defer g.changing.RUnlock()
 	var types []client.AttributeType
 	for _, a := range t {
 		types = append(types, a.Type)
@@ -286,8 +282,6 @@ func (g *Group) SetAttributes(ctx context.Context, id ID, t client.Template) err
 func (g *Group) Destroy(ctx context.Context, id ID) error {
 	ctx, cancel := g.bounded(ctx)
 	defer cancel()
-	g.changing.RLock()
-	defer g.changing.RUnlock()
 	from, err := g.primary(ctx, need{none: true}, func(ctx context.Context, c *client.Client) error { return c.Destroy(ctx, id) })
 	if err != nil {
 		return err

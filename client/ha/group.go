@@ -34,9 +34,6 @@ type Group struct {
 	keeper  chan struct{} // wakes the keeper
 	metrics *collector
 
-	// changing is held for reading while a change goes to the members, and for
-	// writing while the record changes.
-	changing sync.RWMutex
 	// syncing is held while objects are copied to bring members up.
 	syncing sync.Mutex
 

@@ -143,8 +143,6 @@ func (g *Group) Derive(ctx context.Context, base ID, m client.Mechanism, t clien
 func (g *Group) ImportKey(ctx context.Context, key any, t client.Template) (ID, error) {
 	ctx, cancel := g.lengthy(ctx)
 	defer cancel()
-	g.changing.RLock()
-	defer g.changing.RUnlock()
 	var id ID
 	var imported error
 	var touched []ID

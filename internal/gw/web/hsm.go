@@ -49,7 +49,6 @@ type hsmData struct {
 	MayRotate  bool
 	Token      string
 	Refreshed  string
-	Unsaved    bool // the candidate's settings are not the running ones
 	HasServers bool
 }
 
